@@ -1,0 +1,151 @@
+"""Refusals before anything is launched: each is one ``ValueError`` that names the key and what to set it to.
+
+verl's driver calls :func:`check_launch` through the plugin, after Hydra has composed the config and before Ray starts.
+"""
+
+import os
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from balanced_agg.verl_plugin import MODE_KEY, MODES, VERL_MODES
+
+# Estimators of verl 0.9.1 that do not compare the responses of one group, or that give a response's tokens
+# advantages of their own (optimal_token_baseline).
+UNGROUPED_ESTIMATORS = (
+    "gae",
+    "reinforce_plus_plus",
+    "remax",
+    "optimal_token_baseline",
+    "tir_optimal_token_baseline",
+)
+# Losses of verl 0.9.1 that ignore the aggregation mode they are given.
+LOSSES_WITH_OWN_AGGREGATION = ("geo_mean", "sapo")
+# ResourcePoolManager reserves this many CPUs for every rank (max_colocate_count).
+CPUS_PER_RANK = 3
+
+
+def check_launch(config: DictConfig) -> None:
+    """Check a composed verl config; read nothing but it, the environment and local files.
+
+    Raises:
+        ValueError: on the first thing that cannot work.
+    """
+    check_aggregation(config)
+    check_platform(config)
+    check_data_files(config)
+    check_chat_template(config)
+    check_ray_cpus(config)
+
+
+def check_aggregation(config: DictConfig) -> None:
+    """Refuse what has no Balanced Aggregation; verl's own modes pass."""
+    actor = config.actor_rollout_ref.actor
+    mode = actor.loss_agg_mode
+    if mode not in MODES + VERL_MODES:
+        raise ValueError(f"{MODE_KEY}={mode} is unknown; set it to one of {', '.join(MODES + VERL_MODES)}")
+    if mode not in MODES:
+        return
+
+    def refuse(key: str, why: str, remedy: str) -> None:
+        raise ValueError(f"{MODE_KEY}={mode} cannot go with {key}={OmegaConf.select(config, key)}: {why}; {remedy}")
+
+    if not config.trainer.use_v1:
+        refuse("trainer.use_v1", "only verl's V1 trainers hand whole groups to the plugin", "set it to True")
+    if config.actor_rollout_ref.rollout.n < 2:
+        refuse(
+            "actor_rollout_ref.rollout.n",
+            "a group of one response has no two signs to balance",
+            "set it to 2 or more",
+        )
+    if config.algorithm.adv_estimator in UNGROUPED_ESTIMATORS:
+        refuse(
+            "algorithm.adv_estimator",
+            "it does not give each response of a group one advantage",
+            "set it to grpo, or another group estimator (rloo, opo, gpg, grpo_passk, reinforce_plus_plus_baseline)",
+        )
+    if actor.policy_loss.loss_mode in LOSSES_WITH_OWN_AGGREGATION:
+        refuse(
+            "actor_rollout_ref.actor.policy_loss.loss_mode",
+            "this loss aggregates in a way of its own and ignores the mode",
+            "set it to another loss, such as vanilla",
+        )
+    correction = config.algorithm.get("rollout_correction") or {}
+    if correction.get("bypass_mode") and correction.get("rollout_rs"):
+        refuse(
+            "algorithm.rollout_correction.rollout_rs",
+            "in bypass mode the actor rejects tokens after the group's lengths were counted",
+            "set it to null, or algorithm.rollout_correction.bypass_mode to False",
+        )
+    if (config.get("distillation") or {}).get("enabled"):
+        refuse("distillation.enabled", "a distillation loss has no groups", "set it to False")
+
+
+def check_platform(config: DictConfig) -> None:
+    """The Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` only make sense together."""
+    platform = os.environ.get("VERL_PLATFORM", "").strip().lower()
+    # Not config.trainer.device: verl has already overwritten it with the platform it detected.
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    if choices.get("hardware") == "cpu" and platform != "cpu":
+        raise ValueError(f"hardware=cpu with VERL_PLATFORM={platform!r}; export VERL_PLATFORM=cpu, or set hardware")
+    if config.trainer.device != "cpu" and platform == "cpu":
+        raise ValueError(
+            f"trainer.device={config.trainer.device} with VERL_PLATFORM=cpu; set hardware=cpu, or unset VERL_PLATFORM"
+        )
+
+
+def check_data_files(config: DictConfig) -> None:
+    """Local data files must exist; remote ones (``hdfs://``, ``s3://``, …) are verl's to fetch."""
+    for key in ("data.train_files", "data.val_files"):
+        files = OmegaConf.select(config, key)
+        for file in [files] if isinstance(files, str) else files or []:
+            if "://" not in file and not Path(file).expanduser().exists():
+                raise ValueError(
+                    f"{key}: {file} does not exist; prepare the data set, or set the key to a file that does"
+                )
+
+
+def check_chat_template(config: DictConfig) -> None:
+    """A local model directory must bring a chat template; hub ids are verl's to fetch."""
+    model = config.actor_rollout_ref.model
+    path = Path(model.get("tokenizer_path") or model.path).expanduser()
+    if model.get("custom_chat_template") or not path.is_absolute() and not path.exists():
+        return
+    if not path.is_dir():
+        raise ValueError(
+            f"actor_rollout_ref.model.path: {path} is not a directory; set it to a model directory or hub id"
+        )
+
+    from transformers import AutoTokenizer
+
+    if not AutoTokenizer.from_pretrained(path, trust_remote_code=model.get("trust_remote_code", False)).chat_template:
+        raise ValueError(
+            f"actor_rollout_ref.model.path: the tokenizer in {path} has no chat template, which verl needs to build "
+            "prompts; set actor_rollout_ref.model.custom_chat_template, or choose an instruction-tuned model"
+        )
+
+
+def check_ray_cpus(config: DictConfig) -> None:
+    """A Ray cluster that verl starts itself must have a CPU for every actor that asks for one, or it waits for ever.
+
+    An existing cluster (``RAY_ADDRESS`` or ``ray_kwargs.ray_init.address``) is not looked at.
+    """
+    ray_init = (config.get("ray_kwargs") or {}).get("ray_init") or {}
+    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+        return
+    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    reward_model = config.reward.reward_model
+    if reward_model.enable and reward_model.enable_resource_pool:
+        ranks += reward_model.n_gpus_per_node * reward_model.nnodes
+    storage = OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units", default=0)
+    # One more for TransferQueue's controller and one free, because placing any further actor takes a free one.
+    needed = ranks * CPUS_PER_RANK + storage + 2
+    available = ray_init.get("num_cpus") or os.cpu_count()
+    if available < needed:
+        raise ValueError(
+            f"Ray would wait for ever: {ranks} ranks x {CPUS_PER_RANK} CPUs, {storage} TransferQueue storage units and "
+            f"2 more need {needed} CPUs, but {available} are there; set ray_kwargs.ray_init.num_cpus={needed} (a "
+            "logical count, it may exceed the real one), or lower trainer.n_gpus_per_node or "
+            "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+        )
