@@ -20,7 +20,9 @@ The statistics are those of the whole group. They are computed once, where whole
 one number per response; a micro-batch or a rank never sees enough of a group to compute them itself.
 """
 
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -81,7 +83,7 @@ def response_lengths(response_mask: Tensor) -> Tensor:
 
 
 def advantage_signs(advantages: Tensor, response_mask: Tensor) -> Tensor:
-    """(rows,) -1, 0 or 1: the sign that a response's unmasked advantages share; 0 for a response without tokens.
+    """(rows,) -1, 0 or 1: the sign of a response's nonzero unmasked advantages; 0 for a response that has none.
 
     Raises:
         ValueError: a response with unmasked advantages of both signs, or NaN.
@@ -107,9 +109,9 @@ def advantage_signs(advantages: Tensor, response_mask: Tensor) -> Tensor:
 
 def _group_numbers(group_ids: Sequence[Hashable], device: torch.device) -> Tensor:
     """(rows,) the ids as integers, numbered as they first appear."""
-    numbers: dict[Hashable, int] = {}
+    numbers: defaultdict[Hashable, int] = defaultdict(count().__next__)
     ids = group_ids.tolist() if hasattr(group_ids, "tolist") else group_ids
-    return torch.tensor([numbers.setdefault(i, len(numbers)) for i in ids], dtype=torch.long, device=device)
+    return torch.tensor(list(map(numbers.__getitem__, ids)), dtype=torch.long, device=device)
 
 
 def _row_blocks(matrix: Tensor) -> tuple[Tensor, ...]:
@@ -135,7 +137,12 @@ def aggregate(
 
     Returns:
         Scalar; 0 (with a gradient of 0) when no token counts.
+
+    Raises:
+        ValueError: when there is not one divisor for each row.
     """
+    if length_divisor.shape != loss_mat.shape[:1]:
+        raise ValueError(f"length_divisor must be (rows,), got {tuple(length_divisor.shape)} for {len(loss_mat)} rows")
     # where, not loss * mask: NaN * 0 is NaN, and verl's padding rows may hold anything.
     response_losses = torch.where(loss_mask.bool(), loss_mat, 0).sum(dim=-1)
     return (response_losses / length_divisor).sum() / global_batch_size * dp_size

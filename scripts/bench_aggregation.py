@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""What Balanced Aggregation costs beside verl's own aggregation of the policy loss.
+
+    loss      forward and backward of one call, as verl's worker makes it for a micro-batch: verl's real
+              agg_loss against aggregate, in turn, round by round. A second token-mean shows the noise.
+    memory    most bytes of tensors alive at once during that call beyond its inputs, the gradient included.
+    divisors  length_divisors("balanced", ...) of a whole batch on the CPU, as verl's driver computes it once
+              a step.
+
+The exit status is 0 whatever the figures: timings are for reading.
+"""
+
+import argparse
+import json
+import statistics
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from verl.trainer.ppo.core_algos import agg_loss
+
+from balanced_agg.aggregation import aggregate, length_divisors
+
+LOSS_SHAPES = {"whole batch": (8192, 2048), "GPU micro-batch": (8, 8192)}
+DIVISOR_SHAPES = ((8192, 2048), (8192, 16), (1_000_000, 16))
+GROUP_SIZE = 8
+BASELINE = "token-mean"
+
+TARGET_LOSS_RATIO = 1.02
+TARGET_MEMORY_RATIO = 1.01
+TARGET_DIVISOR_MS = 20
+# Time per row at the largest batch over the smallest. Scattered ids that no longer fit the cache cost some;
+# quadratic growth would give the ratio of the rows, 122.
+TARGET_GROWTH = 5
+
+Run = Callable[[], None]
+
+
+def random_mask(rows: int, tokens: int) -> Tensor:
+    """(rows, tokens) bool: responses of uniformly random lengths, at least one token."""
+    lengths = torch.randint(1, tokens + 1, (rows, 1))
+    return torch.arange(tokens) < lengths
+
+
+def make_contestants(rows: int, tokens: int, device: str) -> dict[str, Run]:
+    """Forward and backward of each aggregation on the same losses, with the arguments verl's worker gives."""
+    mask = random_mask(rows, tokens).to(device)
+    losses = torch.randn(rows, tokens, device=device).requires_grad_()
+    divisor = mask.sum(dim=-1).float()
+    # The worker's mini-batch counts arrive as plain numbers.
+    num_tokens = int(mask.sum())
+
+    def run(forward: Callable[[], Tensor]) -> Run:
+        def forward_backward() -> None:
+            forward().backward()
+            losses.grad = None
+
+        return forward_backward
+
+    def verls(mode: str) -> Run:
+        return run(lambda: agg_loss(losses, mask, mode, 1, num_tokens, rows))
+
+    return {
+        BASELINE: verls("token-mean"),
+        "token-mean again": verls("token-mean"),
+        "seq-mean-token-mean": verls("seq-mean-token-mean"),
+        "balanced": run(lambda: aggregate(losses, mask, divisor, rows)),
+    }
+
+
+def seconds(run: Run, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_bytes(run: Run, device: str) -> int:
+    """Most bytes of tensors alive at once during the run, beyond those alive before it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with _TensorBytes() as counted:
+        run()
+    return counted.peak
+
+
+class _TensorBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that operations allocate, and of those the most alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {id(storage) for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            # A view or an in-place result lives in memory that was there before.
+            if id(storage) not in given:
+                self.alive += storage.nbytes()
+                weakref.finalize(storage, self._free, storage.nbytes())
+        self.peak = max(self.peak, self.alive)
+        return result
+
+    def _free(self, num_bytes: int) -> None:
+        self.alive -= num_bytes
+
+
+def _storages(tree) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def measure_losses(device: str, rounds: dict[str, int]) -> list[dict]:
+    """Time and peak memory of every contestant at every shape, the contestants taking turns."""
+    rows_of_table = []
+    for name, (rows, tokens) in LOSS_SHAPES.items():
+        contestants = make_contestants(rows, tokens, device)
+        for run in contestants.values():
+            run()
+        times = {contestant: [] for contestant in contestants}
+        for _ in range(rounds[name]):
+            for contestant, run in contestants.items():
+                times[contestant].append(seconds(run, device))
+        memory = {contestant: peak_bytes(run, device) for contestant, run in contestants.items()}
+        for contestant in contestants:
+            rows_of_table.append(
+                {
+                    "shape": f"{name} {rows} x {tokens}",
+                    "aggregation": contestant,
+                    "median_ms": 1e3 * statistics.median(times[contestant]),
+                    "fastest_ms": 1e3 * min(times[contestant]),
+                    # Within a round, so that what loads the machine for a while weighs on both alike.
+                    "time_ratio": statistics.median(
+                        mine / base for mine, base in zip(times[contestant], times[BASELINE], strict=True)
+                    ),
+                    "peak_mib": memory[contestant] / 2**20,
+                    "memory_ratio": memory[contestant] / memory[BASELINE],
+                }
+            )
+    return rows_of_table
+
+
+def measure_divisors(rounds: int) -> list[dict]:
+    """Time of ``length_divisors`` over whole batches as they stand in the driver: padded, masks as int64."""
+    rows_of_table = []
+    for rows, tokens in DIVISOR_SHAPES:
+        mask = random_mask(rows, tokens).long()
+        advantages = torch.randn(rows, 1) * mask
+        uids = [str(uuid.uuid4()) for _ in range(rows // GROUP_SIZE)]
+        group_ids = [uids[row // GROUP_SIZE] for row in torch.randperm(rows).tolist()]
+
+        def run(group_ids=group_ids, advantages=advantages, mask=mask) -> None:
+            length_divisors("balanced", group_ids, advantages, mask)
+
+        run()
+        times = [seconds(run, "cpu") for _ in range(rounds)]
+        rows_of_table.append(
+            {
+                "shape": f"{rows} x {tokens}",
+                "median_ms": 1e3 * statistics.median(times),
+                "fastest_ms": 1e3 * min(times),
+                # The fastest, since a loaded machine stretches short and long runs differently.
+                "us_per_row": 1e6 * min(times) / rows,
+            }
+        )
+    return rows_of_table
+
+
+def verdict(value: float, target: float) -> str:
+    return f"<= {target:g} {'ok' if value <= target else 'MISSED'}"
+
+
+def print_table(title: str, header: list[str], lines: list[list[str]]) -> None:
+    widths = [max(len(line[column]) for line in [header, *lines]) for column in range(len(header))]
+    print(f"\n{title}")
+    for line in [header, ["-" * width for width in widths], *lines]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def main() -> None:
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each contestant (default: 15)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+
+    # A GPU micro-batch takes a thousandth of the time, and so bears more rounds.
+    losses = measure_losses(args.device, {"whole batch": args.rounds, "GPU micro-batch": 20 * args.rounds})
+    divisors = measure_divisors(args.rounds)
+    small, large = divisors[-2:]
+    growth = large["us_per_row"] / small["us_per_row"]
+
+    print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads")
+    print_table(
+        "policy loss, forward + backward, float32 (ratios: to token-mean)",
+        ["rows x tokens", "aggregation", "median ms", "fastest", "ratio", "", "peak MiB", "ratio", ""],
+        [
+            [
+                line["shape"],
+                line["aggregation"],
+                f"{line['median_ms']:.3f}",
+                f"{line['fastest_ms']:.3f}",
+                f"{line['time_ratio']:.3f}",
+                verdict(line["time_ratio"], TARGET_LOSS_RATIO) if ours else "",
+                f"{line['peak_mib']:.3f}",
+                f"{line['memory_ratio']:.3f}",
+                verdict(line["memory_ratio"], TARGET_MEMORY_RATIO) if ours else "",
+            ]
+            for line in losses
+            for ours in [line["aggregation"] == "balanced"]
+        ],
+    )
+    print_table(
+        'length_divisors("balanced") on the CPU, once a step (us per row: fastest)',
+        ["rows x tokens", "median ms", "fastest", "", "us per row", "ratio", ""],
+        [
+            [
+                line["shape"],
+                f"{line['median_ms']:.2f}",
+                f"{line['fastest_ms']:.2f}",
+                verdict(line["median_ms"], TARGET_DIVISOR_MS) if line is divisors[0] else "",
+                f"{line['us_per_row']:.3f}",
+                f"{growth:.2f}" if line is large else "",
+                verdict(growth, TARGET_GROWTH) if line is large else "",
+            ]
+            for line in divisors
+        ],
+    )
+
+    if args.json:
+        figures = {"loss": losses, "divisors": divisors, "growth": growth}
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
