@@ -9,7 +9,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from balanced_agg.verl_plugin import MODE_KEY, MODES, VERL_MODES
+from balanced_agg.verl_plugin import MODE_KEY, MODES
+
+VERL_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 
 # Estimators of verl 0.9.1 that do not compare the responses of one group, or that give a response's tokens
 # advantages of their own (optimal_token_baseline).
@@ -24,6 +26,8 @@ UNGROUPED_ESTIMATORS = (
 LOSSES_WITH_OWN_AGGREGATION = ("geo_mean", "sapo")
 # ResourcePoolManager reserves this many CPUs for every rank (max_colocate_count).
 CPUS_PER_RANK = 3
+# Where `ray start` leaves the address that ray.init() then joins.
+RAY_STARTED = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
 
 
 def check_launch(config: DictConfig) -> None:
@@ -129,12 +133,12 @@ def check_chat_template(config: DictConfig) -> None:
 def check_ray_cpus(config: DictConfig) -> None:
     """A Ray cluster that verl starts itself must have a CPU for every actor that asks for one, or it waits for ever.
 
-    An existing cluster (``RAY_ADDRESS`` or ``ray_kwargs.ray_init.address``) is not looked at.
+    A cluster that runs already is not looked at, nor is a run on several nodes, which needs one.
     """
     ray_init = (config.get("ray_kwargs") or {}).get("ray_init") or {}
-    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+    if config.trainer.nnodes > 1 or ray_init.get("address") or os.environ.get("RAY_ADDRESS") or RAY_STARTED.exists():
         return
-    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    ranks = config.trainer.n_gpus_per_node
     reward_model = config.reward.reward_model
     if reward_model.enable and reward_model.enable_resource_pool:
         ranks += reward_model.n_gpus_per_node * reward_model.nnodes

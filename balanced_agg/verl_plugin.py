@@ -34,7 +34,6 @@ from balanced_agg.hooks import wrap_when_imported
 
 TESTED_VERL = ("0.9.1",)
 MODES = ("balanced", "group-token-mean")
-VERL_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 FIELD = "length_divisor"
 MODE_KEY = "actor_rollout_ref.actor.loss_agg_mode"
 

@@ -164,3 +164,15 @@ make_actor_config("balanced")
     message = done.stderr.strip().splitlines()[-1]
     assert message.startswith("ValueError: actor_rollout_ref.actor.loss_agg_mode=balanced")
     assert "install verl==0.9.1" in message and "verl 0.9.2" in message
+
+
+@pytest.mark.parametrize("trainer_mode", ["sync", "colocate_async", "separate_async"])
+def test_every_trainer_mode_goes_through_the_wrapped_driver_methods(trainer_mode):
+    from verl.trainer.ppo.v1 import get_trainer_cls
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    for name in ("_compute_advantage", "_compute_old_log_prob"):
+        assert hasattr(vars(PPOTrainer)[name], "__wrapped__")
+        overriding = vars(get_trainer_cls(trainer_mode)).get(name)
+        # An override must still reach the base class's method, where the wrapper is.
+        assert overriding is None or "__class__" in overriding.__code__.co_freevars

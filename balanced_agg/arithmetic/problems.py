@@ -1,0 +1,137 @@
+"""Chain-arithmetic problems: generation by seed, the answer by rule, and the grading rule.
+
+A problem is a chain of digits joined by ``+`` and ``-`` and read from left to right, such as
+``3+5-2+1=`` with the answer 7. Every intermediate value is again a single digit, so that each step is
+one of 90 one-character facts, which a very small model can learn in a minute.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+
+OPERATORS = "+-"
+DIGITS = range(10)
+ANSWER_MARK = "#"
+
+# The answer is what stands between the last mark and the end of the response, and nothing else may
+# stand there. [0-9] rather than \d, which also matches the digits of other scripts.
+_MARKED_ANSWER = re.compile(rf"{ANSWER_MARK}([0-9])\s*\Z")
+
+
+def apply_operator(left: int, operator: str, right: int) -> int:
+    """Result of one step, which may lie outside DIGITS. ValueError for an operator not in OPERATORS."""
+    if operator == "+":
+        return left + right
+    if operator == "-":
+        return left - right
+    raise ValueError(f"operator {operator!r} is not one of {OPERATORS!r}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A chain ``operands[0] operators[0] operands[1] ...`` with one operator fewer than operands.
+
+    ValueError if the two lengths do not fit, or if an operand or an intermediate value is not a
+    single digit.
+    """
+
+    operands: tuple[int, ...]
+    operators: str
+
+    def __post_init__(self):
+        if len(self.operators) != len(self.operands) - 1:
+            raise ValueError(
+                f"{len(self.operands)} operands need {len(self.operands) - 1} operators, got {self.operators!r}"
+            )
+        if not all(number in DIGITS for number in self.operands + self.values):
+            raise ValueError(f"operands and intermediate values must be single digits, got {self.text}")
+
+    @property
+    def steps(self) -> tuple[tuple[str, int], ...]:
+        """The (operator, operand) pairs that follow the first operand."""
+        return tuple(zip(self.operators, self.operands[1:], strict=True))
+
+    @property
+    def text(self) -> str:
+        """The problem as the user writes it, e.g. ``3+5-2+1=``."""
+        return str(self.operands[0]) + "".join(f"{operator}{right}" for operator, right in self.steps) + "="
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The problem as a chat of one user message."""
+        return [{"role": "user", "content": self.text}]
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The value after each step, beginning with the first operand."""
+        values = [self.operands[0]]
+        for operator, right in self.steps:
+            values.append(apply_operator(values[-1], operator, right))
+        return tuple(values)
+
+    @property
+    def answer(self) -> str:
+        """The right answer, one digit. A problem without operators is its own answer."""
+        return str(self.values[-1])
+
+
+def sample_problems(count: int, seed: int, min_steps: int = 3, max_steps: int = 5) -> list[Problem]:
+    """`count` distinct problems, each with a uniformly drawn number of steps (operators).
+
+    The values of a problem are a random walk over the digits that never stays in place, so that every
+    answer is equally likely and every operand is at least 1 (the first one may be 0).
+
+    The same arguments give the same list. A shorter list is a prefix of a longer one with the same
+    seed and step range. ``count == 0`` gives an empty list.
+
+    ValueError if the step range is empty, if `count` is negative, or if `count` is more than half of
+    all problems in the step range: drawing without repetition becomes slow near exhaustion.
+    """
+    if not 1 <= min_steps <= max_steps:
+        raise ValueError(f"need 1 <= min_steps <= max_steps, got {min_steps} and {max_steps}")
+    available = sum(len(DIGITS) * (len(DIGITS) - 1) ** steps for steps in range(min_steps, max_steps + 1))
+    if not 0 <= count <= available // 2:
+        raise ValueError(
+            f"count must be between 0 and {available // 2} (half of the {available} problems with "
+            f"{min_steps} to {max_steps} steps), got {count}; widen the step range or ask for fewer"
+        )
+    rng = random.Random(f"problems-{seed}")
+    problems: dict[Problem, None] = {}  # a dict keeps the order of drawing, a set would not
+    while len(problems) < count:
+        value = rng.choice(DIGITS)
+        operands, operators = [value], ""
+        for _ in range(rng.randint(min_steps, max_steps)):
+            following = rng.choice([digit for digit in DIGITS if digit != value])
+            operators += "+" if following > value else "-"
+            operands.append(abs(following - value))
+            value = following
+        problems[Problem(tuple(operands), operators)] = None
+    return list(problems)
+
+
+def train_validation_split(
+    seed: int, train_count: int = 4096, validation_count: int = 128
+) -> tuple[list[Problem], list[Problem]]:
+    """Train and validation problems with no problem in common.
+
+    Validation problems are drawn first, so that they do not change with `train_count`.
+    ValueError as in `sample_problems`, for the sum of both counts.
+    """
+    problems = sample_problems(train_count + validation_count, seed)
+    return problems[validation_count:], problems[:validation_count]
+
+
+def extract_answer(response_text: str) -> str | None:
+    """The digit that the response marks as its final answer, or None.
+
+    Only a response that ends in the mark and one digit (``...#3``, trailing whitespace allowed) has
+    an answer. A response cut off before that, or one that goes on after it, has none. Of several
+    marks only the last counts. Any string is accepted, including the empty one.
+    """
+    match = _MARKED_ANSWER.search(response_text)
+    return match.group(1) if match else None
+
+
+def is_correct(response_text: str, answer: str) -> bool:
+    """Whether the final marked answer of the response is `answer`; False if there is none."""
+    return extract_answer(response_text) == answer

@@ -1,0 +1,52 @@
+"""A character-level tokenizer for the arithmetic task, as a transformers fast tokenizer."""
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from balanced_agg.arithmetic.problems import Problem
+
+PAD, UNKNOWN, USER, ASSISTANT, END = "<|pad|>", "<|unknown|>", "<|user|>", "<|assistant|>", "<|end|>"
+SPECIAL_TOKENS = (PAD, UNKNOWN, USER, ASSISTANT, END)
+ALPHABET = "0123456789+-=;?#"
+VOCABULARY = SPECIAL_TOKENS + tuple(ALPHABET)
+
+# One special token opens a turn and one closes it, so that a prompt is three tokens longer than its
+# text: <|user|>3+5-2+7=<|end|><|assistant|>. END is also the end-of-sequence token.
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] not in ['user', 'assistant'] -%}"
+    "{{- raise_exception('role must be user or assistant, got ' + message['role']) -}}"
+    "{%- endif -%}"
+    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer, with `len(VOCABULARY)` tokens.
+
+    Text over ALPHABET is encoded as one token per character and decoded to exactly itself. Any other
+    character becomes UNKNOWN, and is thus lost. No token is added around the text: turns and the
+    generation prompt come from the chat template alone.
+    """
+    backend = Tokenizer(models.WordLevel({token: index for index, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    backend.decoder = decoders.Fuse()  # without it, tokens are joined by spaces
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        eos_token=END,
+        additional_special_tokens=[USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+        model_max_length=512,
+    )
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerFast, problem: Problem) -> list[int]:
+    """Token ids of the problem as a user turn, followed by the generation prompt."""
+    text = tokenizer.apply_chat_template(problem.messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer.encode(text)

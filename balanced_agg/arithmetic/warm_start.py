@@ -1,0 +1,224 @@
+"""Supervised training of the arithmetic model on noisy demonstrations, cached by its settings."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
+from balanced_agg.arithmetic.model import build_model
+from balanced_agg.arithmetic.problems import Problem, train_validation_split
+from balanced_agg.arithmetic.tokenizer import build_tokenizer, encode_prompt
+
+RECORD_NAME = "warm_start.json"
+_IGNORED_LABEL = -100  # what torch's cross entropy skips
+
+
+@dataclass(frozen=True)
+class WarmStartSettings:
+    """Settings of the supervised training; `steps` counts updates, `batch_size` demonstrations.
+
+    ValueError if a count is below 1.
+    """
+
+    steps: int = 350
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    threads: int = 2
+
+    def __post_init__(self):
+        if min(self.steps, self.batch_size, self.warmup_steps, self.threads) < 1:
+            raise ValueError(f"steps, batch_size, warmup_steps and threads must be at least 1, got {self}")
+
+
+DEFAULT_SETTINGS = WarmStartSettings()
+
+
+def warm_start(
+    regime: str,
+    out_dir: str | Path,
+    seed: int = 0,
+    settings: WarmStartSettings = DEFAULT_SETTINGS,
+    train_problems: Sequence[Problem] | None = None,
+) -> bool:
+    """Train the model of one regime and save it, with its tokenizer, as a Hugging Face directory.
+
+    Args:
+        regime: a key of `REGIMES`.
+        out_dir: the directory to make. It appears only when complete, and replaces an earlier warm
+            start there whose settings differ.
+        seed: fixes the initial weights, the demonstrations, and (by default) the problems. On one
+            machine the same seed and settings give the same weights, bit for bit.
+        settings: see `WarmStartSettings`.
+        train_problems: what to demonstrate; by default the training half of
+            `train_validation_split(seed)`.
+
+    Returns:
+        True if it trained, False if `out_dir` already held the result for these arguments and code.
+
+    Raises:
+        ValueError: for an unknown regime or no problems.
+        FileExistsError: if `out_dir` exists, is not empty, and was not made by a warm start.
+    """
+    if regime not in REGIMES:
+        raise ValueError(f"unknown regime {regime!r}; choose one of {sorted(REGIMES)}")
+    problems = train_validation_split(seed)[0] if train_problems is None else list(train_problems)
+    if not problems:
+        raise ValueError("train_problems is empty; give at least one problem, or None for the default")
+
+    out_dir = Path(out_dir)
+    record = _record(regime, seed, settings, problems)
+    if is_cached(out_dir, record):
+        return False
+    if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / RECORD_NAME).exists():
+        raise FileExistsError(f"{out_dir} holds something else than a warm start; choose another directory")
+
+    tokenizer = build_tokenizer()
+    threads_before = torch.get_num_threads()
+    # The order of a parallel sum depends on the number of threads, so it is part of the settings.
+    torch.set_num_threads(settings.threads)
+    try:
+        model = _train(regime, problems, seed, settings, tokenizer)
+    finally:
+        torch.set_num_threads(threads_before)
+    _save(model, tokenizer, record, out_dir)
+    return True
+
+
+def is_cached(out_dir: Path, record: dict) -> bool:
+    """Whether `out_dir` holds a complete warm start made from exactly this record."""
+    try:
+        return json.loads((out_dir / RECORD_NAME).read_text()) == record
+    except (OSError, ValueError):
+        return False
+
+
+def _record(regime: str, seed: int, settings: WarmStartSettings, problems: Sequence[Problem]) -> dict:
+    """All that determines the weights, as plain JSON values; written beside them."""
+    code = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(source.read_bytes())
+    texts = "\n".join(problem.text for problem in problems)
+    return {
+        "regime": regime,
+        "noise": asdict(REGIMES[regime]),
+        "seed": seed,
+        "settings": asdict(settings),
+        "problem_count": len(problems),
+        "problems_sha256": hashlib.sha256(texts.encode()).hexdigest(),
+        "code_sha256": code.hexdigest(),
+    }
+
+
+def _batches(
+    regime: Regime,
+    problems: Sequence[Problem],
+    seed: int,
+    batch_size: int,
+    tokenizer: PreTrainedTokenizerFast,
+) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Endless batches of demonstrations, each in two parts of (input_ids, labels), int64 [rows, length].
+
+    The parts are the shorter and the longer half of the batch, as less padding saves a quarter of the
+    time. To sort a larger pool would save more, but then whole batches would be mostly right or mostly
+    wrong, and the model would learn other noise rates than those of the demonstrations.
+    """
+    rng = random.Random(f"demonstrations-{seed}")
+    prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+    while True:
+        examples = []
+        for index in rng.choices(range(len(problems)), k=batch_size):
+            text = demonstrate(problems[index], regime, rng)
+            examples.append((prompts[index], tokenizer.encode(text) + [tokenizer.eos_token_id]))
+        examples.sort(key=lambda example: len(example[0]) + len(example[1]))
+        halves = examples[: len(examples) // 2], examples[len(examples) // 2 :]
+        yield [_pad(half, tokenizer.pad_token_id) for half in halves if half]
+
+
+def _pad(examples: Sequence[tuple[list[int], list[int]]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded input ids of (prompt, response) pairs, and labels that cover the responses alone."""
+    length = max(len(prompt) + len(response) for prompt, response in examples)
+    input_ids = torch.full((len(examples), length), pad_id)
+    labels = torch.full((len(examples), length), _IGNORED_LABEL)
+    for row, (prompt, response) in enumerate(examples):
+        end = len(prompt) + len(response)
+        input_ids[row, :end] = torch.tensor(prompt + response)
+        labels[row, len(prompt) : end] = torch.tensor(response)
+    return input_ids, labels
+
+
+def _train(
+    name: str,
+    problems: Sequence[Problem],
+    seed: int,
+    settings: WarmStartSettings,
+    tokenizer: PreTrainedTokenizerFast,
+) -> Qwen3ForCausalLM:
+    """The trained model, in evaluation mode. The loss is the mean over the response tokens of a batch."""
+    model = build_model(seed).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        # Up within warmup_steps, and down to zero over all steps, both linearly.
+        lambda step: min((step + 1) / settings.warmup_steps, 1 - step / settings.steps),
+    )
+    batches = _batches(REGIMES[name], problems, seed, settings.batch_size, tokenizer)
+    started = last_report = time.monotonic()
+    for step, batch in zip(range(1, settings.steps + 1), batches, strict=False):
+        tokens = sum((labels != _IGNORED_LABEL).sum().item() for _, labels in batch)
+        batch_loss = 0.0
+        optimizer.zero_grad()
+        for input_ids, labels in batch:
+            # Padding stands on the right, where causal attention hides it: no attention mask is needed.
+            logits = model(input_ids=input_ids, use_cache=False).logits
+            predictions, targets = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+            loss = cross_entropy(predictions, targets, ignore_index=_IGNORED_LABEL, reduction="sum") / tokens
+            loss.backward()
+            batch_loss += loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        now = time.monotonic()
+        if now - last_report >= 5 or step == settings.steps:
+            last_report = now
+            print(
+                f"warm start {name}: step {step}/{settings.steps}, "
+                f"loss {batch_loss:.3f} per token, {now - started:.0f} s",
+                flush=True,
+            )
+    return model.eval()
+
+
+def _save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict, out_dir: Path) -> None:
+    """Write all files to a sibling directory, then put it in place of `out_dir`."""
+    model.generation_config = GenerationConfig(
+        do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.unfinished")
+    replaced = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.replaced")
+    try:
+        unfinished.mkdir()
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        (unfinished / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+        if out_dir.exists():
+            out_dir.rename(replaced)
+        unfinished.rename(out_dir)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Reading what verl's runs leave behind."""

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# From a fresh clone to a finished run on a laptop CPU: environment, data, warm start, 40 GRPO steps under Balanced
+# Aggregation with validation before, during and after. Overrides are handed to the recipe.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+echo "quickstart: 1/3 environment (.venv)"
+bash scripts/setup.sh
+echo "quickstart: 2/3 data and warm start (artifacts/arithmetic)"
+.venv/bin/python -W ignore -m data.arithmetic --regime length_gap
+echo "quickstart: 3/3 training: 1-2 minutes until the first step (Ray, vLLM, FSDP)"
+export VERL_PLATFORM=cpu
+exec .venv/bin/python -m balanced_agg.runs.follow outputs/quickstart -- \
+  bash scripts/train.sh arithmetic "run.dir=$root/outputs/quickstart" "$@"

@@ -1,0 +1,131 @@
+"""Claims about the problems and about the rule that grades responses."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balanced_agg.arithmetic.problems import (
+    Problem,
+    apply_operator,
+    extract_answer,
+    is_correct,
+    sample_problems,
+    train_validation_split,
+)
+
+
+def test_answer_is_what_python_computes_for_the_text():
+    for problem in sample_problems(2000, seed=1):
+        assert problem.answer == str(eval(problem.text.removesuffix("=")))
+
+
+def test_every_intermediate_value_is_one_digit():
+    for problem in sample_problems(2000, seed=2):
+        assert all(0 <= value <= 9 for value in problem.values)
+
+
+def test_problem_outside_single_digits_is_rejected():
+    with pytest.raises(ValueError, match="single digits"):
+        Problem((7, 5), "+")
+    with pytest.raises(ValueError, match="single digits"):
+        Problem((12, 5), "-")
+
+
+def test_problem_with_wrong_number_of_operators_is_rejected():
+    with pytest.raises(ValueError, match="need 1 operators"):
+        Problem((7, 1), "+-")
+
+
+def test_unknown_operator_is_rejected():
+    with pytest.raises(ValueError, match="not one of"):
+        apply_operator(1, "*", 2)
+
+
+def test_same_seed_gives_same_problems_and_another_seed_gives_others():
+    assert sample_problems(50, seed=3) == sample_problems(50, seed=3)
+    assert sample_problems(50, seed=3) != sample_problems(50, seed=4)
+
+
+def test_fewer_problems_are_a_prefix_of_more():
+    assert sample_problems(100, seed=5)[:30] == sample_problems(30, seed=5)
+
+
+def test_sampled_problems_are_distinct_and_within_the_step_range():
+    problems = sample_problems(3000, seed=6, min_steps=2, max_steps=4)
+    assert len({problem.text for problem in problems}) == 3000
+    assert {len(problem.steps) for problem in problems} == {2, 3, 4}
+
+
+def test_half_of_all_problems_can_be_sampled_but_no_more():
+    assert len(set(sample_problems(45, seed=0, min_steps=1, max_steps=1))) == 45
+    with pytest.raises(ValueError, match="between 0 and 45"):
+        sample_problems(46, seed=0, min_steps=1, max_steps=1)
+
+
+@pytest.mark.parametrize("steps", [(0, 3), (4, 3)])
+def test_empty_step_range_is_rejected(steps):
+    with pytest.raises(ValueError, match="min_steps"):
+        sample_problems(1, 0, *steps)
+
+
+def test_no_problems_is_an_empty_list():
+    assert sample_problems(0, seed=0) == []
+
+
+def test_every_answer_is_about_equally_likely():
+    answers = [problem.answer for problem in sample_problems(10_000, seed=7)]
+    # 1000 are expected for each digit; 150 is five standard deviations.
+    assert all(abs(answers.count(str(digit)) - 1000) < 150 for digit in range(10))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_validation_problem_is_in_training(seed):
+    train, validation = train_validation_split(seed)
+    assert (len(train), len(validation)) == (4096, 128)
+    assert not {problem.text for problem in train} & {problem.text for problem in validation}
+
+
+def test_validation_does_not_depend_on_the_size_of_training():
+    assert train_validation_split(0, train_count=10)[1] == train_validation_split(0)[1]
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("3+5=8;#8", "8"),
+        ("#8", "8"),
+        ("3+5=8;#8\n", "8"),
+        ("#7#8", "8"),
+        ("3+5=8;#8;", None),
+        ("3+5=8;#8 or so", None),
+        ("3+5=8;#18", None),
+        ("3+5=8;#-8", None),
+        ("3+5=8;#", None),
+        ("3+5=8;", None),
+        ("8", None),
+        ("#٨", None),
+        ("", None),
+    ],
+)
+def test_answer_is_the_digit_between_the_last_mark_and_the_end(response, answer):
+    assert extract_answer(response) == answer
+
+
+@given(st.text())
+def test_any_text_can_be_graded_and_needs_a_mark_to_be_right(text):
+    assert is_correct(text, "8") is False or "#" in text
+
+
+@given(st.text(), st.sampled_from("0123456789"))
+def test_whatever_precedes_the_marked_answer_is_ignored(text, answer):
+    assert is_correct(f"{text}#{answer}", answer)
+    assert not is_correct(f"{text}#{(int(answer) + 1) % 10}", answer)
+
+
+def test_random_characters_are_graded_right_only_if_they_end_in_the_marked_answer():
+    rng = random.Random(8)
+    for _ in range(5000):
+        text = "".join(rng.choices("0123456789+-=;?#", k=rng.randrange(12)))
+        assert is_correct(text, "4") == text.endswith("#4")

@@ -1,0 +1,214 @@
+"""Claims about the warm start: cached by its settings, deterministic, and right half of the time."""
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, pstdev
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from balanced_agg.arithmetic import warm_start as warm_start_module
+from balanced_agg.arithmetic.demonstrations import REGIMES
+from balanced_agg.arithmetic.problems import is_correct, sample_problems, train_validation_split
+from balanced_agg.arithmetic.tokenizer import VOCABULARY, encode_prompt
+from balanced_agg.arithmetic.warm_start import RECORD_NAME, WarmStartSettings, warm_start
+
+# One thread: on a busy machine the threads of such small sums would mostly wait for one another.
+TINY = WarmStartSettings(steps=2, batch_size=4, threads=1)
+PROBLEMS = sample_problems(8, seed=0)
+GROUP_SIZE = 8
+RESPONSE_CAP = 80
+
+
+def tiny_warm_start(out_dir, regime="length_gap", seed=0, settings=TINY, problems=PROBLEMS) -> bool:
+    return warm_start(regime, out_dir, seed, settings, problems)
+
+
+def weights(directory) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(directory, local_files_only=True).state_dict()
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_gives_others(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(len(name))
+        assert tiny_warm_start(tmp_path / name, seed=seed)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(a["lm_head.weight"], c["lm_head.weight"])
+
+
+def test_regimes_train_to_different_weights(tmp_path):
+    tiny_warm_start(tmp_path / "gap", regime="length_gap")
+    tiny_warm_start(tmp_path / "spread", regime="length_spread")
+    assert not torch.equal(weights(tmp_path / "gap")["lm_head.weight"], weights(tmp_path / "spread")["lm_head.weight"])
+
+
+def test_second_call_leaves_every_file_untouched(tmp_path):
+    out_dir = tmp_path / "model"
+    assert tiny_warm_start(out_dir) is True
+    before = {path.name: path.stat().st_mtime_ns for path in out_dir.iterdir()}
+    assert tiny_warm_start(out_dir) is False
+    assert {path.name: path.stat().st_mtime_ns for path in out_dir.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"regime": "length_spread"},
+        {"settings": replace(TINY, steps=3)},
+        {"problems": PROBLEMS[:-1]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_changed_argument_makes_the_cache_stale(tmp_path, change):
+    tiny_warm_start(tmp_path / "model")
+    assert tiny_warm_start(tmp_path / "model", **change) is True
+
+
+def test_changed_noise_makes_the_cache_stale(tmp_path, monkeypatch):
+    tiny_warm_start(tmp_path / "model")
+    monkeypatch.setitem(REGIMES, "length_gap", replace(REGIMES["length_gap"], slip_rate=0.4))
+    assert tiny_warm_start(tmp_path / "model") is True
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"seed": 0}'])
+def test_damaged_record_makes_the_cache_stale(tmp_path, content):
+    tiny_warm_start(tmp_path / "model")
+    (tmp_path / "model" / RECORD_NAME).write_text(content)
+    assert tiny_warm_start(tmp_path / "model") is True
+
+
+def test_failure_leaves_no_trace_and_keeps_the_earlier_result(tmp_path, monkeypatch):
+    tiny_warm_start(tmp_path / "model")
+    record = (tmp_path / "model" / RECORD_NAME).read_text()
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(warm_start_module.json, "dumps", fail)
+    with pytest.raises(OSError, match="disk full"):
+        tiny_warm_start(tmp_path / "model", seed=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / RECORD_NAME).read_text() == record
+
+
+def test_foreign_directory_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(FileExistsError, match="choose another directory"):
+        tiny_warm_start(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_directory_holds_float32_weights_tokenizer_and_generation_config(tmp_path):
+    tiny_warm_start(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model", local_files_only=True)
+    generation = GenerationConfig.from_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert len(tokenizer) == config["vocab_size"] == len(VOCABULARY)
+    assert generation.eos_token_id == config["eos_token_id"] == tokenizer.eos_token_id
+    assert generation.pad_token_id == config["pad_token_id"] == tokenizer.pad_token_id
+    assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path / "model").values())
+
+
+def test_loss_covers_the_response_with_its_end_token_and_nothing_else(tmp_path):
+    tokenizer = warm_start_module.build_tokenizer()
+    batch = next(warm_start_module._batches(REGIMES["length_gap"], PROBLEMS, 0, 6, tokenizer))
+    assert [len(labels) for _, labels in batch] == [3, 3]
+    for input_ids, labels in batch:
+        for ids, wanted in zip(input_ids, labels, strict=True):
+            covered = wanted != -100
+            assert torch.equal(ids[covered], wanted[covered])
+            text = tokenizer.decode(ids[~covered & (ids != tokenizer.pad_token_id)])
+            assert text.startswith("<|user|>") and text.endswith("=<|end|><|assistant|>")
+            assert tokenizer.decode(ids[covered]).endswith("<|end|>")
+
+
+def test_threads_and_random_state_of_the_caller_are_left_alone(tmp_path):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    tiny_warm_start(tmp_path / "model", settings=replace(TINY, threads=threads + 1))
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_unknown_regime_is_an_error_that_names_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="length_gap.*length_spread"):
+        tiny_warm_start(tmp_path / "model", regime="length")
+
+
+def test_no_problems_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="at least one problem"):
+        tiny_warm_start(tmp_path / "model", problems=[])
+
+
+@pytest.mark.parametrize("count", ["steps", "batch_size", "warmup_steps", "threads"])
+def test_settings_with_a_zero_count_are_an_error(count):
+    with pytest.raises(ValueError, match="at least 1"):
+        replace(TINY, **{count: 0})
+
+
+@pytest.fixture(scope="module", params=REGIMES)
+def warm_started(request, tmp_path_factory):
+    """(regime, directory that the command line wrote)."""
+    out_dir = tmp_path_factory.mktemp(request.param)
+    run_command_line(request.param, out_dir)
+    return request.param, out_dir
+
+
+def run_command_line(regime, out_dir) -> str:
+    command = [sys.executable, "-m", "data.arithmetic", "--regime", regime, "--out", str(out_dir)]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+def sample_groups(model_dir, prompt_count=64) -> list[list[tuple[int, bool]]]:
+    """(length in tokens, right or not) of responses at temperature 1, by group of one train prompt."""
+    model = AutoModelForCausalLM.from_pretrained(model_dir, local_files_only=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+    train, _ = train_validation_split(0)
+    problems = [p for p in random.Random(0).sample(train, prompt_count) for _ in range(GROUP_SIZE)]
+    prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+    inputs = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        output = model.generate(
+            **inputs, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=RESPONSE_CAP
+        )
+    responses = []
+    for problem, ids in zip(problems, output[:, inputs["input_ids"].shape[1] :], strict=True):
+        length = int((ids != tokenizer.pad_token_id).sum())
+        text = tokenizer.decode(ids[:length], skip_special_tokens=True)
+        responses.append((length, is_correct(text, problem.answer)))
+    return [responses[i : i + GROUP_SIZE] for i in range(0, len(responses), GROUP_SIZE)]
+
+
+@pytest.mark.slow
+def test_warm_started_model_has_the_properties_of_its_regime(warm_started):
+    regime, out_dir = warm_started
+    groups = sample_groups(out_dir / "model")
+    responses = [response for group in groups for response in group]
+    right = mean(length for length, is_right in responses if is_right)
+    wrong = mean(length for length, is_right in responses if not is_right)
+    spread = mean(pstdev(length for length, _ in g) / mean(length for length, _ in g) for g in groups)
+
+    assert 0.30 <= mean(is_right for _, is_right in responses) <= 0.60
+    assert mean(len({is_right for _, is_right in group}) == 2 for group in groups) > 0.5
+    assert mean(length == RESPONSE_CAP for length, _ in responses) < 0.05
+    assert spread > 0.25
+    if regime == "length_gap":
+        assert wrong > 1.4 * right
+    else:
+        assert wrong == pytest.approx(right, rel=0.15)
+
+
+@pytest.mark.slow
+def test_second_run_of_the_command_line_keeps_everything_and_says_so(warm_started):
+    regime, out_dir = warm_started
+    before = {path: path.stat().st_mtime_ns for path in out_dir.rglob("*")}
+    assert run_command_line(regime, out_dir).count("kept") == 3
+    assert {path: path.stat().st_mtime_ns for path in out_dir.rglob("*")} == before

@@ -1,0 +1,74 @@
+"""Run scripts/train.sh as a user would, with a log, a deadline and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+GRACE_SECONDS = 20  # Ray's daemons notice the end of their driver by themselves
+
+
+@dataclass
+class Run:
+    returncode: int
+    log: str
+    dir: Path
+    leftover: list[int]  # processes that outlived the command by GRACE_SECONDS
+
+    @property
+    def steps(self) -> dict[int, dict[str, float]]:
+        """Logged metrics by step."""
+        lines = (self.dir / "metrics.jsonl").read_text().splitlines()
+        return {record["step"]: record["data"] for record in map(json.loads, lines)}
+
+
+def train(recipe: str, run_dir: Path, *overrides: str, deadline: float = 400, environment: dict | None = None) -> Run:
+    """Train, wait at most ``deadline`` seconds, and end every process the run started.
+
+    Raises:
+        subprocess.TimeoutExpired: with the end of the log, when the run did not end by itself.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex
+    env = os.environ | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT)} | (environment or {})
+    command = ["bash", str(ROOT / "scripts/train.sh"), recipe, f"run.dir={run_dir}", *overrides]
+    log_path = run_dir / "log.txt"
+    with log_path.open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+        leftover = []
+        try:
+            returncode = process.wait(timeout=deadline)
+            leftover = wait_for_end(mark)
+        except subprocess.TimeoutExpired as expired:
+            expired.output = log_path.read_text()[-5000:]
+            raise
+        finally:
+            for pid in processes_of(mark):
+                os.kill(pid, signal.SIGKILL)
+    return Run(returncode, log_path.read_text(), run_dir, leftover)
+
+
+def wait_for_end(mark: str) -> list[int]:
+    """The processes with this mark that are still there after GRACE_SECONDS."""
+    until = time.monotonic() + GRACE_SECONDS
+    while (alive := processes_of(mark)) and time.monotonic() < until:
+        time.sleep(0.2)
+    return alive
+
+
+def processes_of(mark: str) -> list[int]:
+    """Living processes that inherited the mark of a run in their environment (Linux)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                if mark.encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue  # it has just ended, or is not ours
+    return found

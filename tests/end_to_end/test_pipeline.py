@@ -1,0 +1,122 @@
+"""Real runs: Ray, TransferQueue, vLLM rollouts, FSDP2 actors over gloo, and the gradient norms they log."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.launch import train
+from tests.end_to_end.reference import gradient_norm
+from tests.end_to_end.settings_by_step import MODES, SETTINGS
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.actor.use_dynamic_bsz=false",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
+    "trainer.test_freq=-1",
+    "trainer.val_before_train=false",
+    "trainer.logger=[console,file]",
+    # The recorded batch is filed under these names.
+    "trainer.project_name=test",
+    "trainer.experiment_name=test",
+]
+
+
+def replay(folder, *steps: int) -> list[str]:
+    """Record the batch of the first of ``steps`` if there is none in ``folder``, and use it at all of them."""
+    return [
+        "skip.rollout_tq.enable=true",
+        f"skip.rollout_tq.dump_dir={folder}",
+        f"skip.rollout_tq.steps=[{','.join(map(str, steps))}]",
+        "skip.rollout_tq.action=repeat",
+    ]
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory, arithmetic_model):
+    """Three balanced steps on two ranks, the first step's rollouts recorded, by the recipe as it is."""
+    folder = tmp_path_factory.mktemp("first_run")
+    run = train(
+        "arithmetic",
+        folder / "run",
+        *SMALL,
+        "trainer.n_gpus_per_node=2",
+        "trainer.total_training_steps=3",
+        *replay(folder / "recorded", 1),
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.end_to_end.witness", "WITNESS_DIR": str(folder)},
+    )
+    assert run.returncode == 0, run.log[-5000:]
+    return run, folder / "recorded"
+
+
+@pytest.fixture(scope="module")
+def reference_norms(first_run, arithmetic_model):
+    """The float64 gradient norm of the recorded batch under each mode."""
+    _, recorded = first_run
+    (batch,) = recorded.rglob("tq_batch.pt")
+    norms = {mode: gradient_norm(arithmetic_model, batch, mode) for mode in MODES}
+    assert len({round(norm, 3) for norm in norms.values()}) == len(MODES), "too alike to be told apart"
+    return norms
+
+
+def test_three_balanced_steps_on_two_ranks_end_well(first_run):
+    run, _ = first_run
+    assert run.leftover == []
+    assert sorted(run.steps) == [1, 2, 3]
+    assert all(step["actor/grad_norm"] > 0 for step in run.steps.values())
+
+
+def test_rollout_and_actor_log_probs_agree(first_run):
+    run, _ = first_run
+    differences = [float(line) for line in (run.dir.parent / "log_prob_differences.txt").read_text().split()]
+    assert len(differences) == 3
+    assert max(differences) < 0.01, differences
+
+
+@pytest.mark.parametrize("role", ["driver", "actor", "vllm"])
+def test_the_plugin_is_active_in_every_kind_of_process(first_run, role):
+    run, _ = first_run
+    seen = json.loads((run.dir.parent / f"{role}.json").read_text())
+    assert seen["plugin"] and seen["agg_loss_wrapped"]
+
+
+def test_the_first_step_has_the_reference_gradient_norm(first_run, reference_norms):
+    run, _ = first_run
+    assert run.steps[1]["actor/grad_norm"] == pytest.approx(reference_norms["balanced"], rel=1e-4)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_every_mode_and_split_has_the_reference_gradient_norm(first_run, reference_norms, ranks, tmp_path):
+    _, recorded = first_run
+    steps = range(1, len(SETTINGS) + 1)
+    run = train(
+        "arithmetic",
+        tmp_path,
+        *SMALL,
+        f"trainer.n_gpus_per_node={ranks}",
+        f"trainer.total_training_steps={len(SETTINGS)}",
+        "actor_rollout_ref.actor.optim.lr=0",
+        *replay(recorded, *steps),
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.end_to_end.settings_by_step"},
+    )
+    assert run.returncode == 0, run.log[-5000:]
+    for step, (mode, split) in zip(steps, SETTINGS, strict=True):
+        logged = run.steps[step]["actor/grad_norm"]
+        print(f"{ranks} ranks, {mode}, {split}: {logged:.6f} logged, {reference_norms[mode]:.6f} reference")
+        assert logged == pytest.approx(reference_norms[mode], rel=1e-4), (mode, split)
+
+
+def test_the_colocated_asynchronous_trainer_runs_balanced(tmp_path, arithmetic_model):
+    run = train(
+        "arithmetic",
+        tmp_path,
+        *SMALL,
+        "trainer.v1.trainer_mode=colocate_async",
+        "trainer.total_training_steps=2",
+    )
+    assert run.returncode == 0, run.log[-5000:]
+    assert sorted(run.steps) == [1, 2]
+    assert all(step["actor/grad_norm"] > 0 for step in run.steps.values())

@@ -1,0 +1,102 @@
+"""The CPU platform gives verl all it asks of a device, and exists only under VERL_PLATFORM=cpu."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import verl
+
+from balanced_agg.platforms import cpu, cpu_device
+
+# What verl 0.9.1 calls on a device module in code that cannot run on CPU anyway.
+NEVER_REACHED = {
+    "Event": "a CUDA kernel's streams",
+    "set_per_process_memory_fraction": "vLLM sleep mode and SGLang",
+}
+
+LOOK_AROUND = """
+import importlib.metadata, json, os
+import verl
+from verl.plugin.platform.platform_manager import PlatformRegistry, get_platform
+from verl.workers.engine import EngineRegistry
+import verl.trainer.ppo.v1.replay_buffer as replay_buffer
+import vllm.model_executor.layers.utils as vllm_layers
+from balanced_agg.platforms.vllm_cpu import keep_plain_weights
+
+before = vllm_layers.dispatch_cpu_unquantized_gemm
+keep_plain_weights()
+print(json.dumps({
+    "platform": get_platform().device_name,
+    "registered": "cpu" in PlatformRegistry.registered_names(),
+    "engines": "cpu" in EngineRegistry._engines["language_model"]["fsdp2"],
+    "vllm target": os.environ.get("VLLM_TARGET_DEVICE"),
+    "version wrapped": hasattr(importlib.metadata.version, "__wrapped__"),
+    "polling wrapped": hasattr(replay_buffer.ReplayBuffer.__init__, "__wrapped__"),
+    "plain weights": vllm_layers.dispatch_cpu_unquantized_gemm is not before,
+}))
+"""
+
+
+def look_around(platform: str | None) -> dict:
+    """What a fresh process sees after importing verl and vLLM."""
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("VERL_PLATFORM", "VLLM_TARGET_DEVICE")
+    }
+    if platform is not None:
+        environment["VERL_PLATFORM"] = platform
+    done = subprocess.run([sys.executable, "-c", LOOK_AROUND], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_under_verl_platform_cpu_everything_is_in_place():
+    assert look_around("cpu") == {
+        "platform": "cpu",
+        "registered": True,
+        "engines": True,
+        "vllm target": "cpu",
+        "version wrapped": True,
+        "polling wrapped": True,
+        "plain weights": True,
+    }
+
+
+def test_elsewhere_nothing_of_it_is_active():
+    seen = look_around(None)
+    assert seen.pop("platform") != "cpu"
+    assert seen.pop("vllm target") is None
+    assert set(seen.values()) == {False}
+
+
+def test_the_device_module_has_all_that_verl_calls():
+    calls = set()
+    for file in Path(verl.__file__).parent.rglob("*.py"):
+        calls |= set(re.findall(r"get_torch_device\(\)\.(\w+)", file.read_text()))
+    assert len(calls) > 10
+    missing = {name for name in calls if not hasattr(cpu_device, name)}
+    assert missing == set(NEVER_REACHED)
+
+
+def test_received_weights_are_copies():
+    buffer = torch.arange(4.0)
+    kept = []
+
+    def receive_weights(on_bucket_received):
+        on_bucket_received([("weight", buffer[:2])], True)
+
+    cpu._copy_received_weights(receive_weights, None, (lambda weights, is_last: kept.extend(weights),), {})
+    buffer.zero_()
+    ((name, weight),) = kept
+    assert name == "weight" and weight.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("asked", [{}, {"poll_interval": 5.0}])
+def test_rollouts_are_polled_often_unless_asked_otherwise(asked):
+    received = {}
+    cpu._poll_often(lambda **kwargs: received.update(kwargs), None, (), {"trainer_mode": "sync"} | asked)
+    assert received == {"trainer_mode": "sync", "poll_interval": asked.get("poll_interval", 0.1)}
