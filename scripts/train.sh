@@ -2,7 +2,7 @@
 # Train a recipe with verl's own entry point.
 #   scripts/train.sh RECIPE [overrides…]        e.g. scripts/train.sh arithmetic aggregation=token run.seed=2
 #   scripts/train.sh RECIPE --cfg job [--resolve]   print the composed config and start nothing
-#   PYTHON   interpreter of the environment that has verl (default: .venv's, else python3)
+#   VERL_PYTHON   interpreter of the environment that has verl (default: that of .venv, else python3)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=${1:-}
@@ -11,8 +11,8 @@ if [ ! -f "$root/recipes/$recipe.yaml" ]; then
   exit 2
 fi
 shift
-python=${PYTHON:-$root/.venv/bin/python}
-command -v "$python" >/dev/null || python=python3
+python=$root/.venv/bin/python
+[ -x "$python" ] || python=python3
 
 # Without an accelerator verl has to be told; see configs/hardware/cpu.yaml.
 if [ -z "${VERL_PLATFORM:-}" ] && ! command -v nvidia-smi rocm-smi npu-smi >/dev/null; then
@@ -21,5 +21,5 @@ fi
 # A run talks to no one but the loggers it was told to use.
 export RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
 cd "$root"
-exec "$python" -m verl.trainer.main_ppo --config-dir "$root/recipes" --config-name "$recipe" \
+exec "${VERL_PYTHON:-$python}" -m verl.trainer.main_ppo --config-dir "$root/recipes" --config-name "$recipe" \
   "hydra.searchpath=[pkg://verl.trainer.config,file://$root/configs]" "$@"
