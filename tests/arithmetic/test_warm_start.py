@@ -195,9 +195,12 @@ def test_warm_started_model_has_the_properties_of_its_regime(warm_started):
     right = mean(length for length, is_right in responses if is_right)
     wrong = mean(length for length, is_right in responses if not is_right)
     spread = mean(pstdev(length for length, _ in g) / mean(length for length, _ in g) for g in groups)
+    accuracy = mean(is_right for _, is_right in responses)
+    mixed = mean(len({is_right for _, is_right in group}) == 2 for group in groups)
+    print(f"{regime}: {accuracy:.2f} right, {right:.1f} / {wrong:.1f} tokens, CV {spread:.2f}, {mixed:.2f} mixed")
 
-    assert 0.30 <= mean(is_right for _, is_right in responses) <= 0.60
-    assert mean(len({is_right for _, is_right in group}) == 2 for group in groups) > 0.5
+    assert 0.30 <= accuracy <= 0.60
+    assert mixed > 0.5
     assert mean(length == RESPONSE_CAP for length, _ in responses) < 0.05
     assert spread > 0.25
     if regime == "length_gap":
