@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import wrapt
 
+# What is wrapped are functions of verl that no interface promises; other versions are refused.
+TESTED_VERL = ("0.9.1",)
+
 
 def wrap_when_imported(module: str, name: str, wrapper: Callable) -> None:
     """Wrap ``module.name`` (``name`` may be ``Class.method``) before any other module can bind it.

