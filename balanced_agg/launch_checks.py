@@ -4,6 +4,7 @@ verl's driver calls :func:`check_launch` through the plugin, after Hydra has com
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -39,7 +40,10 @@ def check_launch(config: DictConfig) -> None:
     check_aggregation(config)
     check_platform(config)
     check_data_files(config)
+    check_rollout_counts(config)
+    check_graders(config)
     check_chat_template(config)
+    check_token_budget(config)
     check_ray_cpus(config)
 
 
@@ -101,13 +105,58 @@ def check_platform(config: DictConfig) -> None:
 
 def check_data_files(config: DictConfig) -> None:
     """Local data files must exist; remote ones (``hdfs://``, ``s3://``, …) are verl's to fetch."""
+    for key, file in local_data_files(config):
+        if not file.exists():
+            prepared = (config.get("run") or {}).get("data_dir")
+            how = f"run `balanced-agg prepare {file.stem}`" if str(file.parent) == prepared else "prepare the data set"
+            raise ValueError(f"{key}: {file} does not exist; {how}, or set the key to a file that does")
+
+
+def local_data_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
+    """(key, file) of each training and validation file on this machine."""
     for key in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, key)
         for file in [files] if isinstance(files, str) else files or []:
-            if "://" not in file and not Path(file).expanduser().exists():
-                raise ValueError(
-                    f"{key}: {file} does not exist; prepare the data set, or set the key to a file that does"
-                )
+            if "://" not in file:
+                yield key, Path(file).expanduser()
+
+
+def check_rollout_counts(config: DictConfig) -> None:
+    """All validation files have the column ``__rollout_n__``, or none: verl joins them, and a gap is no number."""
+    import pyarrow.parquet as pq
+
+    files = [file for key, file in local_data_files(config) if key == "data.val_files" and file.suffix == ".parquet"]
+    without = [str(file) for file in files if "__rollout_n__" not in pq.read_schema(file).names]
+    if without and len(without) < len(files):
+        raise ValueError(
+            f"data.val_files: {', '.join(without)} have no column __rollout_n__, which the other files have; set "
+            "data.val_files to files that agree"
+        )
+
+
+def check_graders(config: DictConfig) -> None:
+    """Every data source in a local parquet file must have a grader, and programs a sandbox to run in.
+
+    Only where the rewards are ours. Files without a column ``data_source`` are left to verl.
+    """
+    if config.reward.custom_reward_function.path != "pkg://balanced_agg.rewards":
+        return
+
+    import pyarrow.parquet as pq
+
+    from balanced_agg.rewards import check_source
+
+    options = config.reward.custom_reward_function.get("reward_kwargs") or {}
+    column = config.data.reward_fn_key
+    for key, file in local_data_files(config):
+        if file.suffix != ".parquet":
+            continue
+        try:  # pyarrow's own errors are ValueErrors too
+            if column in pq.read_schema(file).names:
+                for source in pq.read_table(file, columns=[column])[column].unique().to_pylist():
+                    check_source(source, **options)
+        except ValueError as error:
+            raise ValueError(f"{key}: {file}: {error}") from error
 
 
 def check_chat_template(config: DictConfig) -> None:
@@ -127,6 +176,21 @@ def check_chat_template(config: DictConfig) -> None:
         raise ValueError(
             f"actor_rollout_ref.model.path: the tokenizer in {path} has no chat template, which verl needs to build "
             "prompts; set actor_rollout_ref.model.custom_chat_template, or choose an instruction-tuned model"
+        )
+
+
+def check_token_budget(config: DictConfig) -> None:
+    """A micro-batch must have room for the longest sequence; verl finds out only after the first rollout."""
+    actor = config.actor_rollout_ref.actor
+    if not actor.use_dynamic_bsz:
+        return
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    ranks_a_sequence = actor.get("ulysses_sequence_parallel_size") or 1
+    if actor.ppo_max_token_len_per_gpu * ranks_a_sequence < longest:
+        raise ValueError(
+            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={actor.ppo_max_token_len_per_gpu} (x "
+            f"{ranks_a_sequence} GPUs a sequence) is less than data.max_prompt_length + data.max_response_length = "
+            f"{longest}; set it to {-(-longest // ranks_a_sequence)} or more, or shorten the sequences"
         )
 
 

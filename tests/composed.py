@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parent.parent
 
@@ -12,3 +12,16 @@ def compose_recipe(recipe: str, *overrides: str, folder: Path = ROOT / "recipes"
     searchpath = f"hydra.searchpath=[pkg://verl.trainer.config,file://{ROOT}/configs]"
     with initialize_config_dir(str(folder), version_base=None):
         return compose(recipe, [searchpath, *overrides])
+
+
+def stand_in_data(config: DictConfig, folder: Path) -> None:
+    """Let the config name small files of its own in `folder` where it names prepared ones."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for key in ("data.train_files", "data.val_files"):
+        files = OmegaConf.select(config, key)
+        stand_ins = [str(folder / Path(file).name) for file in ([files] if isinstance(files, str) else files)]
+        for stand_in in stand_ins:
+            pq.write_table(pa.table({"data_source": ["arithmetic"]}), stand_in)
+        OmegaConf.update(config, key, stand_ins[0] if isinstance(files, str) else stand_ins)

@@ -3,6 +3,8 @@
 import re
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 from verl.utils.config import validate_config
@@ -10,6 +12,7 @@ from verl.utils.config import validate_config
 from balanced_agg import launch_checks
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.launch_checks import UNGROUPED_ESTIMATORS, check_launch
+from balanced_agg.rewards import sandbox
 from tests.composed import compose_recipe
 
 
@@ -21,7 +24,7 @@ def compose(tmp_path, monkeypatch):
     monkeypatch.setattr(launch_checks, "RAY_STARTED", tmp_path / "ray_current_cluster")
     build_tokenizer().save_pretrained(tmp_path / "model")
     for split in ("train", "validation"):
-        (tmp_path / f"{split}.parquet").touch()
+        pq.write_table(pa.table({"data_source": ["arithmetic"]}), tmp_path / f"{split}.parquet")
 
     def composed(*overrides: str):
         return compose_recipe("arithmetic", f"arithmetic.dir={tmp_path}", *overrides)
@@ -50,9 +53,47 @@ REFUSED = {
     "a missing training file": (["data.train_files=/nowhere/train.parquet"], "data.train_files"),
     "a missing file in a list": (["data.val_files=[/nowhere/a.parquet]"], "data.val_files"),
     "a missing model": (["actor_rollout_ref.model.path=/nowhere/model"], "actor_rollout_ref.model.path"),
+    "sequences that fit no micro-batch": (
+        ["data.max_response_length=5000"],
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
+    ),
     "too few CPUs": (["ray_kwargs.ray_init.num_cpus=2"], "ray_kwargs.ray_init.num_cpus"),
     "a GPU's device on the CPU platform": (["trainer.device=cuda"], "trainer.device"),
 }
+
+
+def test_a_prepared_file_that_is_missing_is_named_with_the_command_that_writes_it(compose, tmp_path):
+    file = f"{tmp_path}/elsewhere/math_500.parquet"
+    with pytest.raises(ValueError, match="balanced-agg prepare math_500"):
+        check_launch(compose(f"run.data_dir={tmp_path}/elsewhere", f"data.val_files={file}"))
+
+
+def test_a_data_source_without_a_grader_is_refused(compose, tmp_path):
+    pq.write_table(pa.table({"data_source": ["astrology"]}), tmp_path / "odd.parquet")
+    with pytest.raises(ValueError, match="data.val_files.*'astrology'.*arithmetic"):
+        check_launch(compose(f"data.val_files={tmp_path}/odd.parquet"))
+
+
+def test_programs_without_a_sandbox_are_refused_unless_the_user_says_how(compose, tmp_path, monkeypatch):
+    pq.write_table(pa.table({"data_source": ["livecodebench"]}), tmp_path / "code.parquet")
+    monkeypatch.setattr(sandbox, "_sandbox_problem", lambda: "bubblewrap is not installed")
+    files = f"data.val_files={tmp_path}/code.parquet"
+    with pytest.raises(ValueError, match="data.val_files.*bubblewrap"):
+        check_launch(compose(files))
+    check_launch(compose(files, "reward.custom_reward_function.reward_kwargs.allow_unsandboxed_code=true"))
+    check_launch(compose(files, "reward.sandbox_fusion.url=http://sandbox/run_code"))
+
+
+def test_a_file_that_is_no_parquet_is_refused(compose, tmp_path):
+    (tmp_path / "torn.parquet").write_text("PAR1")
+    with pytest.raises(ValueError, match="data.train_files.*torn.parquet"):
+        check_launch(compose(f"data.train_files={tmp_path}/torn.parquet"))
+
+
+def test_validation_files_must_agree_on_who_sets_the_number_of_responses(compose, tmp_path):
+    pq.write_table(pa.table({"data_source": ["arithmetic"], "__rollout_n__": [4]}), tmp_path / "counted.parquet")
+    with pytest.raises(ValueError, match="__rollout_n__"):
+        check_launch(compose(f"data.val_files=[{tmp_path}/counted.parquet,{tmp_path}/validation.parquet]"))
 
 
 @pytest.mark.parametrize(("overrides", "key"), REFUSED.values(), ids=REFUSED.keys())

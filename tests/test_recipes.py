@@ -3,10 +3,17 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
+from verl import DataProto
+from verl.trainer.ppo.reward import load_reward_manager
+from verl.utils.config import validate_config
 
-from tests.composed import ROOT, compose_recipe
+from balanced_agg import launch_checks
+from balanced_agg.arithmetic.tokenizer import build_tokenizer
+from tests.composed import ROOT, compose_recipe, stand_in_data
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
@@ -15,7 +22,11 @@ MODE_OF = {
     "token": "group-token-mean",
     "sequence": "seq-mean-token-mean",
     "batch_token": "token-mean",
+    "dr_grpo": "seq-mean-token-sum-norm",
 }
+# File of configs/hardware -> (nodes, GPUs a node)
+TOPOLOGY = {"cpu": (1, 1), "1gpu": (1, 1), "8gpu": (1, 8), "4x8gpu": (4, 8)}
+PAPER_RECIPES = [f"{model}_{data}" for model in ("qwen2.5_math_7b", "qwen3_1.7b") for data in ("dapo17k", "polaris")]
 
 
 def leaves(config: DictConfig, prefix: str = "") -> dict[str, object]:
@@ -27,18 +38,18 @@ def leaves(config: DictConfig, prefix: str = "") -> dict[str, object]:
     return found
 
 
-def own_and_inherited(recipe: str, folder: Path) -> tuple[DictConfig, DictConfig]:
+@pytest.fixture(scope="module", params=RECIPES)
+def own_and_inherited(request, tmp_path_factory) -> tuple[DictConfig, DictConfig]:
     """What the recipe's file sets, and what it would be without."""
-    written = OmegaConf.load(ROOT / "recipes" / f"{recipe}.yaml")
+    written = OmegaConf.load(ROOT / "recipes" / f"{request.param}.yaml")
     inherited = OmegaConf.create({"defaults": [entry for entry in written.pop("defaults") if entry != "_self_"]})
+    folder = tmp_path_factory.mktemp("inherited")
     (folder / "inherited.yaml").write_text(OmegaConf.to_yaml(inherited))
     return written, compose_recipe("inherited", folder=folder)
 
 
-@pytest.mark.parametrize("aggregation", MODE_OF)
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_composes_with_every_aggregation_and_resolves(recipe, aggregation):
-    config = compose_recipe(recipe, f"aggregation={aggregation}", "run.seed=7")
+def composes_and_resolves(recipe: str, aggregation: str, *overrides: str) -> None:
+    config = compose_recipe(recipe, f"aggregation={aggregation}", "run.seed=7", *overrides)
     OmegaConf.resolve(config)
     mode = MODE_OF[aggregation]
     assert config.actor_rollout_ref.actor.loss_agg_mode == mode
@@ -46,20 +57,79 @@ def test_every_recipe_composes_with_every_aggregation_and_resolves(recipe, aggre
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.WANDB_RUN_GROUP == f"{recipe}-{mode}"
 
 
-def test_every_aggregation_file_is_covered_above():
-    assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(MODE_OF)
+@pytest.mark.parametrize("aggregation", MODE_OF)
+def test_a_recipe_composes_with_every_aggregation(aggregation):
+    composes_and_resolves("qwen3_1.7b_dapo17k", aggregation)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("hardware", TOPOLOGY)
+@pytest.mark.parametrize("aggregation", MODE_OF)
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_repeats_no_value_that_it_inherits(recipe, tmp_path):
-    written, inherited = own_and_inherited(recipe, tmp_path)
+def test_every_combination_composes(recipe, aggregation, hardware):
+    composes_and_resolves(recipe, aggregation, f"hardware={hardware}")
+
+
+def test_every_aggregation_and_hardware_file_is_covered_above():
+    assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(MODE_OF)
+    assert {path.stem for path in (ROOT / "configs/hardware").glob("*.yaml")} == set(TOPOLOGY)
+
+
+@pytest.mark.parametrize("hardware", TOPOLOGY)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_verl_and_our_launch_checks_accept_every_recipe_on_every_hardware(recipe, hardware, tmp_path, monkeypatch):
+    monkeypatch.setenv("VERL_PLATFORM", "cpu" if hardware == "cpu" else "")
+    monkeypatch.setattr(launch_checks, "check_chat_template", lambda config: None)  # needs the prepared model
+    config = compose_recipe(recipe, f"hardware={hardware}", "ray_kwargs.ray_init.num_cpus=128")
+    stand_in_data(config, tmp_path)
+    validate_config(config, use_reference_policy=False, use_critic=False)
+    assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == TOPOLOGY[hardware]
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    assert ranks % config.actor_rollout_ref.actor.ulysses_sequence_parallel_size == 0
+    assert config.trainer.n_gpus_per_node % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
+
+
+@pytest.mark.parametrize("recipe", PAPER_RECIPES)
+def test_the_papers_runs_differ_in_model_and_data_only(recipe):
+    def shared(name: str) -> dict[str, object]:
+        config = leaves(compose_recipe(name, "actor_rollout_ref.model.path=x", "run.model_size=x", "run.recipe=x"))
+        differing = ("data.train_files", "actor_rollout_ref.model.override_config", "actor_rollout_ref.rollout.engine_")
+        return {key: value for key, value in config.items() if not key.startswith(differing)}
+
+    assert shared(recipe) == shared(PAPER_RECIPES[0])
+
+
+def test_the_overlong_penalty_reaches_verls_reward_manager():
+    """Through the manager that verl builds from the recipe, not through a key that nobody reads."""
+    config = compose_recipe("qwen3_1.7b_polaris")
+    tokenizer = build_tokenizer()
+    manager = load_reward_manager(config, tokenizer)
+
+    def reward(tokens: int) -> float:
+        budget = config.data.max_response_length
+        sample = {
+            "responses": torch.full((1, budget), tokenizer.pad_token_id),
+            "attention_mask": (torch.arange(budget) < tokens).long()[None],
+        }
+        extra = {
+            "data_source": np.array(["arithmetic"], dtype=object),
+            "reward_model": np.array([{"ground_truth": "3"}], dtype=object),
+            "extra_info": np.array([{}], dtype=object),
+        }
+        graded = manager.loop.run_until_complete(manager.run_single(DataProto.from_dict(sample, extra)))
+        return float(graded["reward_score"])
+
+    assert [reward(tokens) for tokens in (1, 4096, 6144, 8192)] == [0, 0, -0.25, -0.5]
+
+
+def test_a_recipe_repeats_no_value_that_it_inherits(own_and_inherited):
+    written, inherited = own_and_inherited
     base = leaves(inherited)
     assert {key: value for key, value in leaves(written).items() if base.get(key, "absent") == value} == {}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_sets_only_keys_that_exist(recipe, tmp_path):
-    written, inherited = own_and_inherited(recipe, tmp_path)
+def test_a_recipe_sets_only_keys_that_exist(own_and_inherited):
+    written, inherited = own_and_inherited
     for key in leaves(written):
         parent, _, name = key.rpartition(".")
         assert name in list(OmegaConf.select(inherited, parent)), f"{key} is not a key of the base config"
@@ -67,14 +137,12 @@ def test_a_recipe_sets_only_keys_that_exist(recipe, tmp_path):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_knows_its_name(recipe):
-    assert compose_recipe(recipe).run.recipe == recipe
+    assert OmegaConf.load(ROOT / "recipes" / f"{recipe}.yaml").run.recipe == recipe
 
 
-@pytest.mark.parametrize("group", ["base.yaml", "model", "train_data", "aggregation", "hardware"])
-def test_no_config_hides_a_dead_key_behind_a_plus(group):
-    path = ROOT / "configs" / group
-    for file in [path] if path.is_file() else path.glob("*.yaml"):
-        assert not re.search(r"^\s*\+", file.read_text(), flags=re.MULTILINE), file
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_no_config_hides_a_dead_key_behind_a_plus(file):
+    assert not re.search(r"^\s*\+", file.read_text(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -11,13 +11,14 @@ ALPHABET = "0123456789+-=;?#"
 VOCABULARY = SPECIAL_TOKENS + tuple(ALPHABET)
 
 # One special token opens a turn and one closes it, so that a prompt is three tokens longer than its
-# text: <|user|>3+5-2+7=<|end|><|assistant|>. END is also the end-of-sequence token.
+# text: <|user|>3+5-2+7=<|end|><|assistant|>. END is also the end-of-sequence token. A system message becomes a user
+# turn, so that any prompt can be put to the model.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
-    "{%- if message['role'] not in ['user', 'assistant'] -%}"
-    "{{- raise_exception('role must be user or assistant, got ' + message['role']) -}}"
+    "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
+    "{{- raise_exception('role must be system, user or assistant, got ' + message['role']) -}}"
     "{%- endif -%}"
-    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
+    "{{- '<|' + message['role'].replace('system', 'user') + '|>' + message['content'] + '<|end|>' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
@@ -42,7 +43,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         padding_side="left",
-        model_max_length=512,
+        model_max_length=8192,
     )
 
 

@@ -51,8 +51,8 @@ def test_generation_prompt_and_response_are_the_finished_conversation():
 
 
 def test_template_rejects_a_role_without_token():
-    with pytest.raises(Exception, match="role must be user or assistant, got system"):
-        TOKENIZER.apply_chat_template([{"role": "system", "content": "3"}], tokenize=False)
+    with pytest.raises(Exception, match="role must be system, user or assistant, got tool"):
+        TOKENIZER.apply_chat_template([{"role": "tool", "content": "3"}], tokenize=False)
 
 
 def test_pad_and_end_of_sequence_are_different_tokens():

@@ -1,0 +1,109 @@
+"""What is to be evaluated: which weights, under which recipe, and where the results go."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+SHARDS = "model_world_size_*_rank_*.pt"  # verl's FSDP checkpoint, one file a rank
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Of the overrides a run was trained with, those that would undo the evaluation or mean nothing in it.
+TRAINING_ONLY = re.compile(
+    r"\+|~|run\.|hydra|skip\.|algorithm\.|data\.train|data\.val_max_samples|data\.filter_overlong_prompts"
+    r"|actor_rollout_ref\.actor\.|actor_rollout_ref\.model\.path|reward\.reward_manager"
+    r"|trainer\.(?!n_gpus_per_node|nnodes|device)"
+)
+
+
+@dataclass
+class Target:
+    """Attributes:
+    name: what the user gave.
+    shards: folder of FSDP shards that must be merged first, or None.
+    model: model directory or hub id; for shards, where they are merged to.
+    results: folder of the results, beside the checkpoint or model directory.
+    recipe: the recipe whose validation is run.
+    overrides: Hydra overrides that the checkpoint's own run was made with.
+    """
+
+    name: str
+    shards: Path | None
+    model: str
+    results: Path
+    recipe: str
+    overrides: list[str] = field(default_factory=list)
+
+
+def resolve_target(name: str, checkout: Path, recipe: str | None = None) -> Target:
+    """A checkpoint (`…/global_step_N`, or its `actor` folder), a model directory or a hub id.
+
+    The recipe is the given one; else that of the run whose folder the checkpoint lies in, with its overrides; else the
+    first whose model it is.
+
+    ValueError if `name` is none of the three, or if no recipe can be told.
+    """
+    path = Path(name).expanduser()
+    overrides: list[str] = []
+    if shards := shard_folder(path):
+        checkpoint = shards.parent if shards.name == "actor" else shards
+        # Beside, not inside: verl deletes old checkpoints whole.
+        results = checkpoint.resolve().with_name(f"{checkpoint.resolve().name}-evaluation")
+        model = str(results / "model")
+        if recipe is None:
+            recipe, overrides = recorded_run(shards.resolve())
+    elif (path / "config.json").is_file():
+        model = str(path.resolve())
+        results = path.resolve().with_name(f"{path.resolve().name}-evaluation")
+    elif HUB_ID.fullmatch(name) and not path.exists():
+        model = name
+        results = checkout / "outputs" / f"{name.replace('/', '_')}-evaluation"
+    else:
+        raise ValueError(
+            f"{name} is neither a verl checkpoint (a folder with {SHARDS}, or with actor/ that has them), nor a model "
+            "directory (with config.json), nor a hub id (OWNER/NAME)"
+        )
+    recipe = recipe or recipe_of(model, checkout)
+    if recipe is None:
+        raise ValueError(
+            f"no recipe trains {name}; say whose validation to run, --recipe {'|'.join(recipes(checkout))}"
+        )
+    if recipe not in recipes(checkout):
+        raise ValueError(f"--recipe {recipe} is unknown; known are {', '.join(recipes(checkout))}")
+    return Target(name, shards, model, results, recipe, overrides)
+
+
+def shard_folder(path: Path) -> Path | None:
+    return next((folder for folder in (path, path / "actor") if any(folder.glob(SHARDS))), None)
+
+
+def recorded_run(folder: Path) -> tuple[str | None, list[str]]:
+    """Recipe and overrides of the run that `folder` belongs to, as Hydra recorded them; (None, []) if there is none."""
+    for parent in folder.parents:
+        if (parent / ".hydra/hydra.yaml").is_file():
+            job = OmegaConf.load(parent / ".hydra/hydra.yaml").hydra.job
+            made_with = OmegaConf.load(parent / ".hydra/overrides.yaml")
+            return job.config_name, [override for override in made_with if not TRAINING_ONLY.match(override)]
+    return None, []
+
+
+def recipes(checkout: Path) -> list[str]:
+    return sorted(path.stem for path in (checkout / "recipes").glob("*.yaml"))
+
+
+def recipe_of(model: str, checkout: Path) -> str | None:
+    """The first recipe, by name, that trains this model."""
+    from hydra import compose, initialize_config_dir
+
+    searchpath = f"hydra.searchpath=[pkg://verl.trainer.config,file://{checkout}/configs]"
+    with initialize_config_dir(str(checkout / "recipes"), version_base=None):
+        for recipe in recipes(checkout):
+            if compose(recipe, [searchpath]).actor_rollout_ref.model.path == model:
+                return recipe
+    return None
+
+
+def last_of_each_key(overrides: Iterable[str]) -> list[str]:
+    """The overrides without those that a later one repeats; Hydra takes a config group only once."""
+    return list({override.partition("=")[0]: override for override in overrides}.values())

@@ -1,0 +1,221 @@
+r"""Answers as text: one spelling for equal notation, number literals, and the parts of an answer.
+
+Everything here is plain string work, exact and fast; no expression is evaluated.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+# 10^400 is past anything a benchmark asks for, and writing such a number out is still cheap.
+MAX_EXPONENT = 400
+MAX_LITERAL_CHARACTERS = 500
+
+_CHARACTERS = str.maketrans(
+    {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "°": "",
+     "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "€": "", "£": "", "√": r"\sqrt ",
+     "²": "^2", "³": "^3", "，": ",", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\x00": " "}
+)  # fmt: skip
+
+# In this order. Each makes two spellings of the same thing one.
+_SPELLINGS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        (r"\\!\s*", ""),
+        (r"\\\$|\$", ""),
+        (r"(?<!\\)\\[,;:> ]|~|\\q?quad\b", " "),
+        (r"\\[()]|(?<!\\)\\[\[\]]", " "),
+        (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?|\\(?:display|text)style\b|\\limits\b", ""),
+        (r"\*\*(?!\d)", " "),
+        (r"\\(?:text(?:bf|rm|it|normal|sf)?|mbox|hbox|mathrm|mathsf)\s*\{", r"\\text{"),
+        (r"\\(?:mathbf|mathit|bm|boldsymbol)\s*\{", "{"),
+        (r"\\text\{\s*([^{}A-Za-z]+)\}", r"\1"),
+        (r"(?<![\d.])(\d+)\s+(\d+)/(\d+)(?!\d)", r"\1\\frac{\2}{\3}"),
+        (r"^\s*(?:\\approx|\\sim|≈)\s*", ""),
+        (r"\\text\{\s*([dei])\s*\}|(?<![\d}])(?<![\d}] )\\text\{\s*([A-Za-z])\s*\}", r"\1\2"),
+        (r"\\operatorname\*?\s*\{([A-Za-z]+)\}", r"\\\1 "),
+        (r"\s*(?:,\s*)?(?:\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*", " , "),
+        (r"\\[dtc]frac", r"\\frac"),
+        (r"\\le(?:q|qslant)(?![A-Za-z])", r"\\le "),
+        (r"\\ge(?:q|qslant)(?![A-Za-z])", r"\\ge "),
+        (r"<=", r"\\le "),
+        (r">=", r"\\ge "),
+        (r"\\ne(?:q)?(?![A-Za-z])", r"\\ne "),
+        (r"\\lbrace\b", r"\\{"),
+        (r"\\rbrace\b", r"\\}"),
+        (r"\s*\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\\text\{\s*degrees?\s*\}|\s*\bdegrees?\b", ""),
+        (r"\\text\{\s*(?:percent|%|\\%)\s*\}|\s*\bpercent\b|\\%", "%"),
+        (r"\{\s*,\s*\}", ","),
+        (r"(?<![A-Za-z\\])(pi|theta|alpha|beta|sqrt|sin|cos|tan|ln|log)(?![A-Za-z])", r"\\\1 "),
+        (r"(?<![A-Za-z\\])infinity(?![A-Za-z])|(?<![A-Za-z\\])inf(?![A-Za-z])", r"\\infty "),
+        (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
+        (r"\\frac\s*([0-9A-Za-z])", r"\\frac{\1}"),
+        (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),
+        (r"([\^_])\s*\{\s*([0-9A-Za-z])\s*\}", r"\1\2"),
+        # no function takes a half-open interval: t(0,4] is short for t in (0,4]
+        (r"^\s*[A-Za-z]\s*(\([^()\[\]]*\]|\[[^()\[\]]*\))\s*$", r"\1"),
+        (r"\s+", " "),
+    ]
+]
+_APPROXIMATION = re.compile(r"\s*(?:\\approx|\\simeq|≈).*", re.DOTALL)
+_MATRIX_ENVIRONMENT = re.compile(r"\\begin\s*\{([pb]?matrix|array)\}(?:\{[clr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+
+_THOUSANDS = re.compile(r"(?<![\d.])(?<!\d,)\d{1,3}(?:,\d{3})+(?!\d|,\d)")
+_DECIMAL = r"\d+\.?\d*|\.\d+"
+_LITERAL = re.compile(
+    rf"(?P<sign>[+-]?)(?:"
+    rf"(?:(?P<whole>\d+)?\\frac\{{(?P<top>[+-]?(?:{_DECIMAL}))\}}\{{(?P<bottom>{_DECIMAL})\}})"
+    rf"|(?P<left>{_DECIMAL})/(?P<right>{_DECIMAL})"
+    rf"|(?:(?P<mantissa>{_DECIMAL})(?:\\times|\\cdot|\*))?10\^(?:\{{(?P<power>[+-]?\d+)\}}|(?P<digits>[+-]?\d+))"
+    rf"|(?P<number>{_DECIMAL})(?:[eE](?P<exponent>[+-]?\d+))?"
+    rf")(?P<percent>%?)"
+)
+# Anything in \text after a number is a unit; plain letters are one only if they cannot be variables.
+_POWER = r"(?:\^\{?(?P<power>-?\d+)\}?)?"
+_TEXT_UNIT = re.compile(rf"(?<![_^])(?:[\s/*]|\\cdot)*\\text\{{[^{{}}]*\}}\s*{_POWER}\s*$")
+_WORD = (
+    r"(?!(?:and|or|mod|if|for)\b)(?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ft|in|hr|lb|oz|ml|nm|ms|mA|kV|eV|Hz|Pa|"
+    r"m/s|km/h)"
+)
+_PLAIN_UNIT = re.compile(rf"(?<=[\d}}%]) +{_WORD}(?:[ /]{_WORD})*{_POWER}\s*$")
+
+
+def normalise(text: str) -> str:
+    r"""One spelling for equal notation: no dollars, ``\left``, thin spaces or degree signs; ``\frac{1}{2}``; and so on.
+
+    The value never changes, except that degrees lose their sign and what follows ``\approx`` is dropped.
+    """
+    text = text.translate(_CHARACTERS)
+    for pattern, replacement in _SPELLINGS:
+        text = pattern.sub(replacement, text)
+    text = text.strip(" *").rstrip(".,;:").strip(" *")
+    while re.fullmatch(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}", text):
+        text = text[1:-1].strip()
+    return _APPROXIMATION.sub("", text) or text
+
+
+def squeeze(text: str) -> str:
+    """`text` without any white space."""
+    return "".join(text.split())
+
+
+def split_units(text: str) -> tuple[str, list[str]]:
+    """`text` without the units at its end, and their powers ("2" of cm^2), last one first.
+
+    A text that consists of nothing else, or that has no digit, is left as it is.
+    """
+    powers: list[str] = []
+    while match := _TEXT_UNIT.search(text) or _PLAIN_UNIT.search(text):
+        rest = text[: match.start()].strip()
+        if not re.search(r"\d|\\pi", rest):
+            break
+        text = rest
+        powers += filter(None, [match["power"]])
+    return text, powers
+
+
+def thousands_readings(text: str) -> list[str]:
+    """`text`, after the same without commas that may separate thousands: 58,500 can be 58500 or two parts."""
+    joined = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), text)
+    return [text] if joined == text else [joined, text]
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A number as written: its exact value, whether a percent sign follows, and how precisely it is stated.
+
+    `unit` is the weight of the last digit of a decimal or scientific literal, None for integers and fractions.
+    `digits` counts the significant digits of such a literal.
+    """
+
+    value: Fraction
+    percent: bool
+    unit: Fraction | None = None
+    digits: int = 0
+
+
+def read_literal(text: str) -> Literal | None:
+    r"""The number that `text` (normalised) is, or None if it is anything but one literal.
+
+    Integers, decimals, ``1.6e-19``, ``6 \times 10^{13}``, ``a/b``, ``\frac{a}{b}`` and mixed numbers such as
+    ``137 \frac{1}{2}``, with sign and percent sign. Numbers beyond MAX_EXPONENT or MAX_LITERAL_CHARACTERS are None.
+    """
+    if len(text) > MAX_LITERAL_CHARACTERS:
+        return None
+    match = _LITERAL.fullmatch(squeeze(text))
+    if match is None:
+        return None
+    group = match.groupdict()
+    exponent = int(group["power"] or group["digits"] or group["exponent"] or 0)
+    if abs(exponent) > MAX_EXPONENT:
+        return None
+    unit, digits = None, 0
+    if group["bottom"] or group["right"]:
+        top, bottom = Fraction(group["top"] or group["left"]), Fraction(group["bottom"] or group["right"])
+        if bottom == 0 or group["whole"] and not 0 <= top < bottom:
+            return None
+        value = top / bottom + int(group["whole"] or 0)
+    else:
+        number = group["mantissa"] or group["number"] or "1"
+        value = Fraction(number) * Fraction(10) ** exponent
+        if "." in number or exponent:
+            unit = Fraction(10) ** (exponent - len(number.partition(".")[2]))
+            digits = len(number.replace(".", "").lstrip("0"))
+    return Literal(-value if group["sign"] == "-" else value, bool(group["percent"]), unit, digits)
+
+
+def split_outside_brackets(text: str, separator: str) -> list[str]:
+    r"""Pieces of `text` between matches of the regular expression `separator` that stand outside all brackets.
+
+    ``(`` may be closed by ``]`` and ``[`` by ``)``, as in half-open intervals.
+    """
+    pieces, depth, start = [], 0, 0
+    for token in re.finditer(rf"(?P<open>\\\{{|[(\[{{])|(?P<close>\\\}}|[)\]}}])|(?P<separator>{separator})|\\.", text):
+        if token["open"]:
+            depth += 1
+        elif token["close"]:
+            depth -= 1
+        elif token["separator"] and depth == 0:
+            pieces.append(text[start : token.start()])
+            start = token.end()
+    pieces.append(text[start:])
+    return [piece.strip() for piece in pieces]
+
+
+def enclosed(text: str) -> tuple[str, str, str] | None:
+    r"""(opening bracket, content, closing bracket) where one pair of brackets encloses all of `text`, else None."""
+    match = re.fullmatch(r"(\\\{|[(\[])(.*)(\\\}|[)\]])", text, re.DOTALL)
+    if match is None:
+        return None
+    depth = 0
+    for token in re.finditer(r"(?P<open>\\\{|[(\[{])|(?P<close>\\\}|[)\]}])|\\.", match[2]):
+        depth += bool(token["open"]) - bool(token["close"])
+        if depth < 0:
+            return None
+    return (match[1], match[2].strip(), match[3]) if depth == 0 else None
+
+
+def parts(text: str) -> list[str]:
+    r"""The values that an answer lists, in order; one for an answer that is no list.
+
+    ``\{1, 2\}`` and ``1, 2`` list the same values. A single ``\pm`` stands for two values.
+    """
+    brackets = enclosed(text)
+    if brackets and brackets[0] == r"\{" and not re.search(r"[:|]|\\mid", brackets[1]):
+        return parts(brackets[1])
+    found = []
+    for part in split_outside_brackets(text, "[,;]"):
+        if len(re.findall(r"\\[pm][mp](?![A-Za-z])", part)) == 1:
+            found += [re.sub(r"\\[pm][mp](?![A-Za-z])", sign, part) for sign in "+-"]
+        elif part:
+            found.append(part)
+    return found
+
+
+def matrix(text: str) -> list[list[str]] | None:
+    r"""The cells of ``\begin{pmatrix} ... \end{pmatrix}`` (or b, plain, array), row by row; None for anything else."""
+    match = _MATRIX_ENVIRONMENT.fullmatch(text.strip("()[] "))
+    if match is None or r"\begin" in match[2]:
+        return None
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[2]) if row.strip()]
+    return [[cell.strip() for cell in row.split("&")] for row in rows]

@@ -1,0 +1,160 @@
+"""Whether the program in a response passes every test of its problem.
+
+A program is graded on what it answers, outside its sandbox: each test is a new sandbox that knows the program and this
+test's input, and returns bytes. Expected outputs never enter it and no verdict leaves it, so that a program has nothing
+to forge: whatever channel it writes to, only the right answer to this input is right, and it cannot prepare a later
+test, because nothing of it lives on.
+"""
+
+import json
+import textwrap
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from balanced_agg.rewards import sandbox, sandbox_fusion
+from balanced_agg.rewards.sandbox import Limits
+
+TEST_SECONDS = 6.0  # LiveCodeBench's own limit
+PROGRAM_SECONDS = 300.0  # over all tests; LiveCodeBench has none but the tests' together
+LANGUAGES = {"", "python", "python3", "py"}
+RUNNER = Path(__file__).with_name("code_runner.py").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Standard input and expected answer of each test: an output text, or with `fn_name` a JSON value."""
+
+    tests: list[tuple[str, Any]]
+    fn_name: str | None
+
+
+def grade_code(
+    response: str,
+    ground_truth: str,
+    *,
+    sandbox_fusion_url: str | None = None,
+    sandbox_fusion_max_concurrent: int = 64,
+    sandbox_fusion_memory_mb: int = 1024,
+    allow_unsandboxed_code: bool = False,
+) -> bool:
+    """Whether the last fenced block of `response` passes all tests of `ground_truth`; without one, it does not.
+
+    A test fails on another answer than the expected one, on an uncaught exception, and beyond its limits (6 s, 2 GiB of
+    address space, 64 threads, no second process, no files); the first failed test is the last one run. With
+    `sandbox_fusion_url` programs run there and nowhere else, under the limits of that service.
+
+    ValueError for a ground truth that holds no tests, and where there is no sandbox (see `sandbox.check_sandbox`).
+    GraderFailed if the sandbox or the service failed, not the program.
+    """
+    problem = read_tests(ground_truth)
+    program = last_program(response)
+    if program is None:
+        return False
+    if sandbox_fusion_url:
+        execute = partial(sandbox_fusion.execute, url=sandbox_fusion_url, max_concurrent=sandbox_fusion_max_concurrent)
+        memory_bytes = sandbox_fusion_memory_mb * 2**20
+    else:
+        execute = partial(sandbox.execute, allow_unsandboxed=allow_unsandboxed_code)
+        memory_bytes = Limits.memory_bytes
+    script = f"{RUNNER}\n\nrun({ascii(program)}, {problem.fn_name!r})\n"
+    seconds = 0.0
+    for stdin, expected in problem.tests:
+        # An output of more than twice the expected length is wrong, whatever its white space.
+        limits = Limits(TEST_SECONDS, memory_bytes, output_bytes=2**20 + 2 * len(json.dumps(expected)))
+        execution = execute(script, stdin.encode(), limits)
+        seconds += execution.seconds
+        if not execution.completed or seconds > PROGRAM_SECONDS:
+            return False
+        if not (same_text if problem.fn_name is None else same_value)(execution.output, expected):
+            return False
+    return True
+
+
+def last_program(response: str) -> str | None:
+    """The last block between ``` fences that names Python or no language, after the last </think>; None without one.
+
+    Blank blocks do not count. A fence that is never closed reaches to the end of the response, or to the next fence
+    that names a language.
+    """
+    program = None
+    language: str | None = None
+    lines: list[str] = []
+    indented = False
+    # The added fence closes what is still open.
+    for line in [*response.rpartition("</think>")[2].split("\n"), "```"]:
+        mark = line.strip()
+        if not mark.startswith("```") or "`" in mark[3:]:
+            lines.append(line)
+            continue
+        if language in LANGUAGES and any(map(str.strip, lines)):
+            program = "\n".join(lines)
+            program = textwrap.dedent(program) if indented else program
+        name = mark[3:].partition(" ")[0].lower()
+        language = name if name or language is None else None
+        indented = line[0].isspace()
+        lines = []
+    return program
+
+
+def read_tests(ground_truth: str) -> Problem:
+    """The tests of {"inputs": [...], "outputs": [...], "fn_name": name or null}.
+
+    An input is a text, or a list: of lines, with a `fn_name` of arguments. An output is a text, with a `fn_name` in
+    JSON, or a list of lines, with a `fn_name` any other JSON value. ValueError for anything else, and for no test.
+    """
+    try:
+        record = json.loads(ground_truth)
+        inputs, outputs, fn_name = record["inputs"], record["outputs"], record.get("fn_name")
+        if fn_name is None:
+            tests = [(_lines(given), _lines(expected)) for given, expected in zip(inputs, outputs, strict=True)]
+        else:
+            tests = [(_arguments(given), _value(expected)) for given, expected in zip(inputs, outputs, strict=True)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f'ground_truth must be JSON {{"inputs": […], "outputs": […], "fn_name": name or null}}: {error!r}'
+        ) from error
+    if not tests:
+        raise ValueError("ground_truth has no tests, so that every program would pass them")
+    return Problem(tests, fn_name)
+
+
+def _lines(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "\n".join(text)
+
+
+def _arguments(given: str | list[Any]) -> str:
+    return given if isinstance(given, str) else "\n".join(map(json.dumps, given))
+
+
+def _value(expected: Any) -> Any:
+    return json.loads(expected) if isinstance(expected, str) else expected
+
+
+def same_text(output: bytes, expected: str) -> bool:
+    """Whether the lines are equal, as stripped text or as lists of decimal numbers; outer blank lines do not count.
+
+    LiveCodeBench's comparison (lcb_runner/evaluation/testing_util.py): numbers must be exactly equal, 1.0 and 1 are.
+    """
+    lines = output.decode(errors="replace").strip().split("\n")
+    expected_lines = expected.strip().split("\n")
+    return len(lines) == len(expected_lines) and all(map(_same_line, lines, expected_lines))
+
+
+def _same_line(line: str, expected: str) -> bool:
+    if line.strip() == expected.strip():
+        return True
+    try:
+        return [Decimal(token) for token in line.split()] == [Decimal(token) for token in expected.split()]
+    except InvalidOperation:  # no number, or a signalling NaN
+        return False
+
+
+def same_value(output: bytes, expected: Any) -> bool:
+    """Whether `output` is JSON for `expected`; in JSON tuples are lists."""
+    try:
+        return json.loads(output) == expected
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,86 @@
+r"""Where in a response the final answer stands. Text only: nothing is evaluated here."""
+
+import re
+
+# Answers stand at the end. The bound keeps every regular expression below cheap on runaway responses.
+TAIL_CHARACTERS = 20_000
+MAX_LINE_CHARACTERS = 2_000
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_BETWEEN_BOXES = re.compile(r"(?:[\s$.*]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|[,;])*")
+_JOINS = re.compile(r"[,;]|and|or")
+_ANCHOR = re.compile(r"answer[^\n.:=]{0,40}?(?:\bis\b[ \t]*:?|:|=)(?:[ \t]*\*\*)?", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\.(?:\s|$)|,?\s+(?:because|since|which|so)\s")
+_MATHS = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(([^\n]+?)\\\)|\\\[([^\n]+?)\\\]")
+_NUMBER = re.compile(r"(?<![\w.])-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?%?")
+
+
+def after_thinking(response: str) -> str:
+    """What follows the last ``</think>``, or all of a response that does not think.
+
+    A response that begins with ``<think>`` and never closes it was cut off before it gave an answer:
+    empty. (Where the prompt has already opened the tag, such a response cannot be told from another.)
+    """
+    before, closed, after = response.rpartition("</think>")
+    if closed:
+        return after
+    return "" if response[:100].lstrip().startswith("<think>") else response
+
+
+def _braced(text: str, start: int) -> tuple[str, int] | None:
+    """Content of the brace group that opens at `start` and where it ends; None if it never closes."""
+    depth = 0
+    for position in range(start, len(text)):
+        if text[position] in "{}" and (position == 0 or text[position - 1] != "\\"):
+            depth += 1 if text[position] == "{" else -1
+            if depth == 0:
+                return text[start + 1 : position], position + 1
+    return None
+
+
+def boxed(text: str) -> str | None:
+    r"""Content of the last ``\boxed{...}``, "" where that one is never closed, None where there is no box.
+
+    ``\boxed{69} and \boxed{84}`` is one answer of two parts: "69, 84". ``\boxed 5`` is read as TeX does.
+    """
+    answer: str | None = None
+    next_box = len(text)
+    for match in reversed(list(_BOX.finditer(text))):
+        start = match.end()
+        if text[start : start + 1] == "{":
+            content, end = _braced(text, start) or ("", next_box)
+        else:
+            content, end = text[start : start + 1], start + 1
+        if answer is None:
+            answer = content
+        elif end <= next_box and _BETWEEN_BOXES.fullmatch(between := text[end:next_box]) and _JOINS.search(between):
+            answer = f"{content}, {answer}"
+        else:
+            break
+        next_box = match.start()
+    return answer
+
+
+def _unboxed(text: str) -> str | None:
+    """What "... answer is X" or "Answer: X" announces last; else the last formula or number of the last line."""
+    anchors = list(_ANCHOR.finditer(text))
+    if anchors:
+        lines = [line.strip() for line in text[anchors[-1].end() :].splitlines()]
+        line = next((line for line in lines if line), "")[:MAX_LINE_CHARACTERS]
+        return _SENTENCE_END.split(line, maxsplit=1)[0] or None
+    line = next((line for line in reversed(text.splitlines()) if line.strip()), "")[-MAX_LINE_CHARACTERS:]
+    found = [next(filter(None, groups)) for groups in _MATHS.findall(line)] or _NUMBER.findall(line)
+    return found[-1] if found else None
+
+
+def final_answer(response: str) -> str | None:
+    """The text of the answer that a response ends in, or None.
+
+    The last box counts if there is any: an empty or unclosed one means no answer, whatever stood before
+    it. Without a box it is what `_unboxed` finds. Only the last TAIL_CHARACTERS are read.
+    """
+    text = after_thinking(response)[-TAIL_CHARACTERS:]
+    answer = boxed(text)
+    if answer is None:
+        answer = _unboxed(text)
+    return answer.strip() or None if answer else None

@@ -1,0 +1,180 @@
+"""Grading in processes that can be killed, since sympy can run for ever on a short expression.
+
+The processes are started as ``python -m balanced_agg.rewards.grader_worker`` and spoken to over pipes.
+multiprocessing's spawn and forkserver would import the caller's main module again, which here is Ray's worker
+script or a user's script without a ``__main__`` guard; and its fork would copy a process full of threads.
+"""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from balanced_agg.rewards.errors import GraderFailed
+from balanced_agg.rewards.messages import encode_message
+
+# Importing sympy takes half a second on an idle machine, and much longer while a training run starts on it.
+START_SECONDS = 120.0
+
+
+class GraderProcesses:
+    """`processes` graders at work at a time, and one more that is warm already when one of them has to be killed.
+
+    Safe to call from any number of threads. A worker has one task at a time; one that exceeds the time limit,
+    or dies, is replaced, which costs nothing but the grade it was busy with. Workers end with this process,
+    however that ends; `close` ends them at once.
+    """
+
+    def __init__(self, processes: int):
+        if processes < 1:
+            raise ValueError(f"processes must be at least 1, got {processes}")
+        self._free = threading.Semaphore(processes)
+        self._lock = threading.Lock()
+        self._idle = [_Worker() for _ in range(processes + 1)]
+
+    def equals_any(self, golds: list[str], answer: str, relative_tolerance: float, time_limit: float) -> bool:
+        """`equality.equals_any`, within `time_limit` seconds of wall time after a warm worker took the task.
+
+        Neither queueing nor the start of a process counts. GraderFailed if the limit is exceeded, if the worker
+        dies (also for want of memory), or if the comparison raises. RuntimeError if workers cannot start at all.
+        """
+        request = {
+            "golds": golds,
+            "answer": answer,
+            "relative_tolerance": relative_tolerance,
+            "time_limit": time_limit,
+        }
+        with self._free:
+            worker = self._take()
+            try:
+                reply = worker.ask(request)
+            except BaseException:
+                worker.kill()
+                worker = _Worker()
+                raise
+            finally:
+                with self._lock:
+                    self._idle.append(worker)
+        if "error" in reply:
+            raise GraderFailed(f"the comparison raised {reply['error']}")
+        return reply["equal"]
+
+    def close(self) -> None:
+        """Kill all idle workers. No call may be in progress or follow."""
+        for worker in self._idle:
+            worker.kill()
+
+    def _take(self) -> "_Worker":
+        """An idle worker, a warm one if there is one. There always is one more idle worker than free places."""
+        with self._lock:
+            worker = next((worker for worker in self._idle if worker.is_ready()), self._idle[0])
+            self._idle.remove(worker)
+        try:
+            if not worker.is_alive():  # it was killed from outside while it was idle, which is no grade's fault
+                worker.kill()
+                worker = _Worker()
+            worker.wait_until_ready()
+        except BaseException:
+            worker.kill()
+            with self._lock:
+                self._idle.append(_Worker())
+            raise
+        return worker
+
+
+_shared: dict[int, GraderProcesses] = {}
+_shared_lock = threading.Lock()
+
+
+def shared_processes(processes: int) -> GraderProcesses:
+    """The graders of this process, started at the first call for each number of processes."""
+    with _shared_lock:
+        if processes not in _shared:
+            _shared[processes] = GraderProcesses(processes)
+        return _shared[processes]
+
+
+def _forget_in_child() -> None:
+    """A forked child must not talk to its parent's workers, and must not hold their pipes open either."""
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    _shared.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+class _Worker:
+    """One grader process. Used by one thread at a time."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "balanced_agg.rewards.grader_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,  # Ctrl-C is for the parent to handle
+        )
+        self._poll = select.poll()
+        self._poll.register(self._process.stdout, select.POLLIN)
+        self._ready = False
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def is_ready(self) -> bool:
+        """Whether a task would begin at once."""
+        return self._ready or bool(self._poll.poll(0))
+
+    def wait_until_ready(self) -> None:
+        """RuntimeError if the process cannot start."""
+        if self._ready:
+            return
+        try:
+            answer = self._read(time.monotonic() + START_SECONDS)
+        except TimeoutError as error:
+            raise RuntimeError(f"a grader process did not start within {START_SECONDS:g} s") from error
+        except EOFError as error:
+            status = self._process.wait()
+            raise RuntimeError(f"a grader process ended at its start (exit status {status})") from error
+        if "unusable" in answer:
+            raise RuntimeError(f"graders cannot start: {answer['unusable']}; install math-verify==0.9.0")
+        self._ready = True
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to `request`. After a GraderFailed the worker is of no further use."""
+        deadline = time.monotonic() + request["time_limit"]
+        try:
+            self._process.stdin.write(encode_message(request))
+            self._process.stdin.flush()
+            return self._read(deadline)
+        except TimeoutError as error:
+            raise GraderFailed(f"no judgement within {request['time_limit']:g} s") from error
+        except (BrokenPipeError, EOFError) as error:
+            raise GraderFailed(f"the grader process died (exit status {self._process.wait()})") from error
+
+    def kill(self) -> None:
+        """Kill the process, unless it is dead already, and free what it held here."""
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+
+    def _read(self, deadline: float) -> dict[str, Any]:
+        """The next message. TimeoutError at the deadline (time.monotonic), EOFError if the process is gone."""
+        received = b""
+        while len(received) < 4 or len(received) < 4 + int.from_bytes(received[:4]):
+            if not self._poll.poll(1000 * max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            chunk = os.read(self._process.stdout.fileno(), 65_536)
+            if not chunk:
+                raise EOFError
+            received += chunk
+        return json.loads(received[4:])

@@ -1,0 +1,32 @@
+"""What the sandbox starts: gives up the last privileges, sets the limits, reports ready, runs the script.
+
+Arguments: the file descriptor of the script, the uid to run as ("" keeps it), the directory of further packages, then
+NAME=VALUE for each RLIMIT_NAME. Imports only the standard library, because nothing else is there.
+"""
+
+import os
+import resource
+import sys
+
+
+def main(script_fd: str, uid: str, packages: str, *limits: str) -> None:
+    if uid:
+        os.setgroups([])
+        os.setresgid(int(uid), int(uid), int(uid))
+        os.setresuid(int(uid), int(uid), int(uid))
+    for limit in limits:
+        name, value = limit.split("=")
+        number = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(number)[1]
+        bound = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(number, (bound, bound))
+    sys.path.append(packages)
+    with open(int(script_fd), encoding="utf-8") as file:
+        script = compile(file.read(), "<script>", "exec")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.write(1, b"ready\n")
+    exec(script, {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,57 @@
+"""Runs one Python script on a Sandbox Fusion service (github.com/bytedance/SandboxFusion), the one verl speaks to.
+
+verl's own client is not used: it scores a service that fails as a wrong answer, and compares outputs as whole texts.
+"""
+
+import functools
+import threading
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from balanced_agg.rewards.errors import GraderFailed
+from balanced_agg.rewards.sandbox import Execution, Limits
+
+# A gateway in front of the service may give up on a queued request; running a script again is harmless.
+RETRY = Retry(total=3, status_forcelist=[502, 503, 504], allowed_methods=None, backoff_factor=0.5)
+QUEUE_SECONDS = 60.0
+
+
+def execute(script: str, stdin: bytes, limits: Limits, url: str, max_concurrent: int) -> Execution:
+    """Run `script` on the service at `url`, with at most `max_concurrent` requests of this process under way.
+
+    GraderFailed if the service cannot be reached, refuses, or reports an error of its own.
+    """
+    request = {
+        "language": "python",
+        "code": script,
+        "stdin": stdin.decode(),
+        "compile_timeout": limits.seconds,
+        "run_timeout": limits.seconds,
+        "memory_limit_MB": limits.memory_bytes // 2**20,
+        "files": {},
+        "fetch_files": [],
+    }
+    try:
+        with _slots(url, max_concurrent), requests.Session() as session:
+            session.mount(url, HTTPAdapter(max_retries=RETRY))
+            response = session.post(url, json=request, timeout=2 * limits.seconds + QUEUE_SECONDS)
+            response.raise_for_status()
+            return _execution(response.json(), limits)
+    except (requests.RequestException, KeyError, TypeError, AttributeError) as error:
+        raise GraderFailed(f"Sandbox Fusion at {url}: {error!r}") from error
+
+
+@functools.cache
+def _slots(url: str, max_concurrent: int) -> threading.BoundedSemaphore:
+    return threading.BoundedSemaphore(max_concurrent)
+
+
+def _execution(response: dict, limits: Limits) -> Execution:
+    run = response["run_result"]
+    if response["status"] not in ("Success", "Failed") or run["status"] not in ("Finished", "TimeLimitExceeded"):
+        raise GraderFailed(f"Sandbox Fusion reports {response['status']}: {response.get('message')}")
+    output = (run["stdout"] or "").encode()
+    completed = run["status"] == "Finished" and run["return_code"] == 0 and len(output) <= limits.output_bytes
+    return Execution(output, completed, run["execution_time"] or limits.seconds)

@@ -1,0 +1,1 @@
+"""The data sets of the recipes: one small module each, from its source's layout to verl's parquet schema."""

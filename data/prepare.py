@@ -1,0 +1,263 @@
+"""Write a data set as a parquet file for verl, with a manifest that says what is in it.
+
+A row has verl's columns. `extra_info.index` is the row's number in the source. Benchmarks have the further column
+`__rollout_n__`: verl draws that many responses to the row in validation. All files of one kind have the same columns
+and types, so that verl can put them together.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import balanced_agg
+from data.dataset import Dataset, Problem, Row, Unusable
+from data.sources import describe, open_rows, sha256_of
+
+# Raise it when the same source would give other rows; files of older versions are then written anew.
+VERSION = 1
+LONGEST_PROMPT = 100_000  # characters; far above any real problem, and slow to tokenize
+EXAMPLES = 5  # rows named in the manifest for each reason
+ROW_GROUP_BYTES = 64 * 2**20  # LiveCodeBench's tests do not fit into memory at once
+REPEATED, CONFLICTING = "repeats an earlier row", "same prompt, another answer"
+
+COLUMNS = [
+    ("data_source", pa.string()),
+    ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+    ("ability", pa.string()),
+    ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
+    (
+        "extra_info",
+        pa.struct(
+            [
+                ("index", pa.int64()),
+                ("split", pa.string()),
+                ("id", pa.string()),
+                ("unit", pa.string()),
+                ("answer_type", pa.string()),
+            ]
+        ),
+    ),
+]
+TRAINING = pa.schema(COLUMNS)
+BENCHMARK = pa.schema([*COLUMNS, ("__rollout_n__", pa.int64())])
+
+
+@dataclass
+class Tally:
+    """What became of the rows of a source: `source_rows` = rows written + rows dropped."""
+
+    source_rows: int = 0
+    problems: int = 0  # distinct, those with conflicting answers included
+    dropped: dict[str, dict[str, Any]] = field(default_factory=dict)  # reason -> rows, examples
+    conflicting: set[int] = field(default_factory=set)  # indices of first rows whose prompt has another answer later
+
+    def drop(self, reason: str, row: str) -> None:
+        entry = self.dropped.setdefault(reason, {"rows": 0, "examples": []})
+        entry["rows"] += 1
+        if len(entry["examples"]) < EXAMPLES:
+            entry["examples"].append(row)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    path: Path
+    manifest: dict[str, Any]
+    wrote: bool  # False if the file was up to date
+
+
+def prepare(
+    dataset: Dataset,
+    out: Path,
+    path: Path | None = None,
+    expect: int | None = None,
+    only_one: bool = True,
+    progress: Callable[[Iterable[Row], int | None], Iterable[Row]] = lambda rows, total: rows,
+) -> Prepared:
+    """Write `out`/NAME.parquet and its manifest NAME.json, unless they are there and whole.
+
+    Both files appear at once and under their names only when finished, the parquet file first; a manifest that
+    does not fit its file makes the next run write both again. The same source gives the same bytes.
+
+    Args:
+        path: file or folder to read in place of the hub.
+        expect: number of distinct problems that the source must have.
+        only_one: `path` is for this data set alone.
+        progress: wraps the rows as they are read; gets their number if it is known.
+
+    Raises:
+        HubUnavailable: no `path`, and the hub cannot be read.
+        ValueError: the source is missing or unreadable, lacks a field, has no usable row, or not as many problems
+            as `expect` says or, on the hub, as the data set asserts.
+    """
+    source = describe(dataset, path, only_one)
+    parquet, manifest_path = out / f"{dataset.name}.parquet", out / f"{dataset.name}.json"
+    identity = {"name": dataset.name, "version": VERSION} | source.identity
+    manifest = intact_manifest(parquet, manifest_path)
+    if manifest and manifest.items() >= identity.items() and expect in (None, manifest["problems"]):
+        return Prepared(parquet, manifest, wrote=False)
+
+    rows, total, record = open_rows(dataset, source, path)
+    out.mkdir(parents=True, exist_ok=True)
+    tally = Tally()
+    with replacing(parquet) as unfinished:
+        written = write_rows(to_verl(dataset, progress(rows, total), tally), schema_of(dataset), unfinished)
+        if tally.conflicting:
+            written -= drop_rows(unfinished, tally)
+        if not written:
+            raise ValueError(f"none of the {tally.source_rows} rows can be used: {reasons(tally.dropped)}")
+        warning = check_count(dataset, tally.problems, expect, from_hub=path is None)
+        sha256 = sha256_of(unfinished)
+    manifest = {
+        "name": dataset.name,
+        "version": VERSION,
+        **record,
+        "file": parquet.name,
+        "sha256": sha256,
+        "rows": written,
+        "columns": schema_of(dataset).names,
+        "data_source": dataset.data_source,
+        "rollout_n": dataset.k,
+        "source_rows": tally.source_rows,
+        "problems": tally.problems,
+        "conflicting_prompts": len(tally.conflicting),
+        "dropped": tally.dropped,
+        "warnings": [warning] if warning else [],
+        "created_by": f"balanced_agg {balanced_agg.__version__}, pyarrow {pa.__version__}",
+    }
+    with replacing(manifest_path) as unfinished:
+        unfinished.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Prepared(parquet, manifest, wrote=True)
+
+
+def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
+    """The first row of each problem in verl's schema; the tally gets what becomes of the others.
+
+    Whether a problem has conflicting answers is known only after the last row.
+    """
+    first_of: dict[bytes, tuple[int, bytes]] = {}  # problem -> index and answer of its first row
+    for index, row in enumerate(rows):
+        tally.source_rows += 1
+        try:
+            problem = dataset.convert(row)
+            check_length(problem)
+        except Unusable as reason:
+            tally.drop(str(reason), f"row {index}")
+            continue
+        answer = digest(problem.ground_truth)
+        key = digest(problem.key or problem.messages[-1]["content"])
+        first, first_answer = first_of.setdefault(key, (index, answer))
+        if first == index:
+            tally.problems += 1
+            yield verl_row(dataset, problem, index)
+        elif answer == first_answer:
+            tally.drop(REPEATED, problem.id or f"row {index}")
+        else:
+            tally.conflicting.add(first)
+            tally.drop(CONFLICTING, problem.id or f"row {index}")
+
+
+def verl_row(dataset: Dataset, problem: Problem, index: int) -> Row:
+    row = {
+        "data_source": dataset.data_source,
+        "prompt": problem.messages,
+        "ability": dataset.ability,
+        "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
+        "extra_info": {
+            "index": index,
+            "split": dataset.split,
+            "id": problem.id,
+            "unit": problem.unit,
+            "answer_type": problem.answer_type,
+        },
+    }
+    return row if dataset.k is None else row | {"__rollout_n__": dataset.k}
+
+
+def schema_of(dataset: Dataset) -> pa.Schema:
+    return TRAINING if dataset.k is None else BENCHMARK
+
+
+def check_length(problem: Problem) -> None:
+    if sum(len(message["content"]) for message in problem.messages) > LONGEST_PROMPT:
+        raise Unusable(f"the prompt is longer than {LONGEST_PROMPT} characters")
+
+
+def digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def write_rows(rows: Iterable[Row], schema: pa.Schema, path: Path) -> int:
+    """Write rows as they come, in row groups of bounded size; how many there were."""
+    count, size, group = 0, 0, []
+    with pq.ParquetWriter(path, schema) as writer:
+        for row in rows:
+            group.append(row)
+            count += 1
+            size += sum(len(message["content"]) for message in row["prompt"]) + len(row["reward_model"]["ground_truth"])
+            if size > ROW_GROUP_BYTES:
+                writer.write_table(pa.Table.from_pylist(group, schema))
+                size, group = 0, []
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, schema))
+    return count
+
+
+def drop_rows(path: Path, tally: Tally) -> int:
+    """Rewrite the file without the first rows of conflicting prompts; how many there were."""
+    with replacing(path) as unfinished, pq.ParquetFile(path) as file:
+        with pq.ParquetWriter(unfinished, file.schema_arrow) as writer:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                indices = pc.struct_field(group["extra_info"], "index")
+                conflicting = pc.is_in(indices, pa.array(tally.conflicting, pa.int64()))
+                for row in group.filter(conflicting)["extra_info"].to_pylist():
+                    tally.drop(CONFLICTING, row["id"] or f"row {row['index']}")
+                writer.write_table(group.filter(pc.invert(conflicting)))
+    return len(tally.conflicting)
+
+
+def check_count(dataset: Dataset, found: int, expect: int | None, from_hub: bool) -> str | None:
+    """A warning if the source has another number of problems than it should; ValueError where that is an error."""
+    allowed = dataset.problems if expect is None else (expect,)
+    if not allowed or found in allowed:
+        return None
+    message = f"expected {' or '.join(map(str, allowed))} distinct problems, found {found}"
+    if expect is not None:
+        raise ValueError(f"{message}: give the right source, or --expect {found}")
+    if dataset.asserted and from_hub:
+        raise ValueError(f"{message}: {dataset.source} has changed; --expect {found} accepts it")
+    return f"{message}: this is not the whole of {dataset.source}"
+
+
+def reasons(dropped: dict[str, dict[str, Any]]) -> str:
+    return "; ".join(f"{entry['rows']} x {reason}" for reason, entry in dropped.items()) or "there are none"
+
+
+def intact_manifest(parquet: Path, manifest_path: Path) -> dict[str, Any] | None:
+    """The manifest if the parquet file is the one it was written for."""
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        return manifest if manifest["sha256"] == sha256_of(parquet) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # nothing there yet, or damaged: write both
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` that takes its place when the block ends, and is gone if the block fails."""
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

