@@ -1,7 +1,7 @@
 """Recipes compose, say only what differs, and the scripts that name them tell the truth."""
 
+import inspect
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from verl.utils.config import validate_config
 
 from balanced_agg import launch_checks
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
+from balanced_agg.rewards import compute_score
 from tests.composed import ROOT, compose_recipe, stand_in_data
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
@@ -97,6 +98,15 @@ def test_the_papers_runs_differ_in_model_and_data_only(recipe):
         return {key: value for key, value in config.items() if not key.startswith(differing)}
 
     assert shared(recipe) == shared(PAPER_RECIPES[0])
+
+
+def test_the_grader_options_of_the_config_are_the_defaults_of_compute_score():
+    options = compose_recipe("arithmetic").reward.custom_reward_function.reward_kwargs
+    parameters = inspect.signature(compute_score).parameters
+    assert {name: parameters[name].default for name in ("time_limit", "processes")} == {
+        name: options[name] for name in ("time_limit", "processes")
+    }
+    assert set(options) <= set(parameters)
 
 
 def test_the_overlong_penalty_reaches_verls_reward_manager():

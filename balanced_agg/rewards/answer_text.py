@@ -57,6 +57,7 @@ _SPELLINGS = [
         (r"\s+", " "),
     ]
 ]
+_REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar)\s*(?:\{(\d{1,20})\}|(\d))")
 _APPROXIMATION = re.compile(r"\s*(?:\\approx|\\simeq|≈).*", re.DOTALL)
 _MATRIX_ENVIRONMENT = re.compile(r"\\begin\s*\{([pb]?matrix|array)\}(?:\{[clr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
 
@@ -88,10 +89,19 @@ def normalise(text: str) -> str:
     text = text.translate(_CHARACTERS)
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
+    text = _REPEATING.sub(_repeating_decimal, text)
     text = text.strip(" *").rstrip(".,;:").strip(" *")
     while re.fullmatch(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}", text):
         text = text[1:-1].strip()
     return _APPROXIMATION.sub("", text) or text
+
+
+def _repeating_decimal(match: re.Match) -> str:
+    r"""``0.1\overline{6}`` as ``\frac{1}{6}``."""
+    fixed, repeated = match[2], match[3] or match[4]
+    all_nines = 10 ** len(fixed) * (10 ** len(repeated) - 1)
+    value = Fraction(int(match[1] + fixed + repeated) - int(match[1] + fixed or "0"), all_nines)
+    return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def squeeze(text: str) -> str:

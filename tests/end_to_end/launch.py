@@ -8,6 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 GRACE_SECONDS = 20  # Ray's daemons notice the end of their driver by themselves
@@ -27,16 +28,21 @@ class Run:
         return {record["step"]: record["data"] for record in map(json.loads, lines)}
 
 
-def train(recipe: str, run_dir: Path, *overrides: str, deadline: float = 400, environment: dict | None = None) -> Run:
+def train(recipe: str, run_dir: Path, *overrides: str, **options: Any) -> Run:
     """Train, wait at most ``deadline`` seconds, and end every process the run started.
 
     Raises:
         subprocess.TimeoutExpired: with the end of the log, when the run did not end by itself.
     """
+    return launch(run_dir, "scripts/train.sh", recipe, f"run.dir={run_dir}", *overrides, **options)
+
+
+def launch(run_dir: Path, script: str, *arguments: str, deadline: float = 400, environment: dict | None = None) -> Run:
+    """Run a script of the project as :func:`train` does, with its log in ``run_dir``."""
     run_dir.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex
     env = os.environ | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT)} | (environment or {})
-    command = ["bash", str(ROOT / "scripts/train.sh"), recipe, f"run.dir={run_dir}", *overrides]
+    command = ["bash", str(ROOT / script), *arguments]
     log_path = run_dir / "log.txt"
     with log_path.open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
