@@ -40,8 +40,8 @@ def check_launch(config: DictConfig) -> None:
     check_aggregation(config)
     check_platform(config)
     check_data_files(config)
-    check_rollout_counts(config)
     check_graders(config)
+    check_rollout_counts(config)
     check_chat_template(config)
     check_token_budget(config)
     check_ray_cpus(config)
@@ -105,11 +105,16 @@ def check_platform(config: DictConfig) -> None:
 
 def check_data_files(config: DictConfig) -> None:
     """Local data files must exist; remote ones (``hdfs://``, ``s3://``, …) are verl's to fetch."""
-    for key, file in local_data_files(config):
-        if not file.exists():
-            prepared = (config.get("run") or {}).get("data_dir")
-            how = f"run `balanced-agg prepare {file.stem}`" if str(file.parent) == prepared else "prepare the data set"
-            raise ValueError(f"{key}: {file} does not exist; {how}, or set the key to a file that does")
+    missing = [(key, file) for key, file in local_data_files(config) if not file.exists()]
+    if not missing:
+        return
+    data_dir = (config.get("run") or {}).get("data_dir")
+    names = dict.fromkeys(file.stem for _, file in missing if str(file.parent) == data_dir)
+    how = f"run `balanced-agg prepare {' '.join(names)}`" if names else "prepare the data set"
+    raise ValueError(
+        f"{', '.join(dict.fromkeys(key for key, _ in missing))}: {', '.join(str(file) for _, file in missing)} "
+        f"{'does' if len(missing) == 1 else 'do'} not exist; {how}, or set the key to a file that does"
+    )
 
 
 def local_data_files(config: DictConfig) -> Iterator[tuple[str, Path]]:

@@ -62,10 +62,10 @@ REFUSED = {
 }
 
 
-def test_a_prepared_file_that_is_missing_is_named_with_the_command_that_writes_it(compose, tmp_path):
-    file = f"{tmp_path}/elsewhere/math_500.parquet"
-    with pytest.raises(ValueError, match="balanced-agg prepare math_500"):
-        check_launch(compose(f"run.data_dir={tmp_path}/elsewhere", f"data.val_files={file}"))
+def test_all_prepared_files_that_are_missing_are_named_with_the_command_that_writes_them(compose, tmp_path):
+    files = f"[{tmp_path}/elsewhere/math_500.parquet,{tmp_path}/elsewhere/minerva.parquet]"
+    with pytest.raises(ValueError, match="balanced-agg prepare math_500 minerva"):
+        check_launch(compose(f"run.data_dir={tmp_path}/elsewhere", f"data.val_files={files}"))
 
 
 def test_a_data_source_without_a_grader_is_refused(compose, tmp_path):
