@@ -10,15 +10,22 @@ from typing import Any
 
 @dataclass
 class Benchmark:
-    """The samples of one data source. `accuracy`, `tokens`, `truncated` and `grader_failed` are per sample."""
+    """The samples of one data source, in one list for each problem.
+
+    `accuracy` has k entries for each problem, 0 or 1; the others one for each response that came.
+    """
 
     name: str
     responses: int  # k: asked for each problem
-    accuracy: list[list[float]] = field(default_factory=list)  # problems x k, 0 or 1
-    tokens: list[float] = field(default_factory=list)
-    truncated: list[float] = field(default_factory=list)
-    grader_failed: list[float] = field(default_factory=list)
-    missing: int = 0  # responses that were asked for and never came; they count as wrong
+    accuracy: list[list[float]] = field(default_factory=list)
+    tokens: list[list[float]] = field(default_factory=list)
+    truncated: list[list[float]] = field(default_factory=list)
+    grader_failed: list[list[float]] = field(default_factory=list)
+
+    @property
+    def missing(self) -> int:
+        """Responses that were asked for and never came; they count as wrong."""
+        return sum(map(len, self.accuracy)) - sum(map(len, self.tokens))
 
 
 def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]:
@@ -65,9 +72,8 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], whole: bool = True)
         for samples in problems + [[]] * (len(counts) - len(problems) if whole else 0):
             absent = benchmark.responses - len(samples)
             benchmark.accuracy.append([float(sample["acc"]) for sample in samples] + [0.0] * absent)
-            benchmark.missing += absent
-            benchmark.tokens += [sample["response_tokens"] for sample in samples]
-            benchmark.truncated += [sample["truncated"] for sample in samples]
-            benchmark.grader_failed += [sample["grader_failed"] for sample in samples]
+            benchmark.tokens.append([sample["response_tokens"] for sample in samples])
+            benchmark.truncated.append([sample["truncated"] for sample in samples])
+            benchmark.grader_failed.append([sample["grader_failed"] for sample in samples])
         benchmarks.append(benchmark)
     return benchmarks

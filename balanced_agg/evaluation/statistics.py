@@ -1,4 +1,4 @@
-"""mean@k and pass@k over problems, with bootstrap intervals."""
+"""mean@k, pass@k and means over responses, with bootstrap intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,20 +40,33 @@ def pass_at_k(accuracy: Sequence[Sequence[float]], k: int) -> np.ndarray:
     return np.array([pass_at(k, len(row), int(sum(row))) for row in accuracy])
 
 
-def bootstrap_means(scores: np.ndarray, seed: int) -> np.ndarray:
-    """Means of DRAWS samples of problems, drawn with replacement; (problems,) -> (DRAWS,).
+def bootstrap_counts(problems: int, seed: int) -> np.ndarray:
+    """How often each problem is in each of DRAWS samples of as many problems, with replacement; (DRAWS, problems).
 
     Problems, not responses, are drawn: the responses to one problem are not independent evidence of a benchmark.
     """
-    rng = np.random.default_rng(seed)
-    # How often each problem is drawn; the same sums as indexing, without a (DRAWS, problems) copy of the scores.
-    counts = rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=DRAWS)
-    return counts @ scores / len(scores)
+    return np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=DRAWS)
+
+
+def bootstrap_means(scores: np.ndarray, seed: int) -> np.ndarray:
+    """Means of DRAWS samples of problems; (problems,) -> (DRAWS,)."""
+    return bootstrap_counts(len(scores), seed) @ scores / len(scores)
 
 
 def estimate(scores: np.ndarray, seed: int = 0) -> Estimate:
     """Mean of the problems' scores. A single problem has an interval of no width."""
     return interval(float(scores.mean()), bootstrap_means(scores, seed))
+
+
+def estimate_over_responses(values: Sequence[Sequence[float]], seed: int = 0) -> Estimate | None:
+    """Mean over the responses to all problems, one inner list for each problem; None if there are no responses."""
+    sums, sizes = (np.array([function(row) for row in values], dtype=float) for function in (sum, len))
+    if not sizes.sum():
+        return None
+    counts = bootstrap_counts(len(sums), seed)
+    # A sample may consist of problems without a response: it has no mean.
+    drawn = counts @ sizes
+    return interval(float(sums.sum() / sizes.sum()), (counts @ sums)[drawn > 0] / drawn[drawn > 0])
 
 
 def mean_of(benchmarks: Sequence[np.ndarray], seed: int = 0) -> Estimate:

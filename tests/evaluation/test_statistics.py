@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balanced_agg.evaluation.statistics import estimate, mean_at_k, mean_of, pass_at, pass_at_k
+from balanced_agg.evaluation.statistics import estimate, estimate_over_responses, mean_at_k, mean_of, pass_at, pass_at_k
 
 
 @given(st.integers(1, 9), st.data())
@@ -59,6 +59,13 @@ def test_responses_to_one_problem_do_not_narrow_the_interval():
 def test_equal_scores_have_an_interval_of_no_width():
     found = estimate(np.array([0.5, 0.5, 0.5]))
     assert (found.low, found.value, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_mean_over_responses_weighs_each_response_and_draws_problems():
+    found = estimate_over_responses([[10.0], [20.0, 30.0], []])
+    assert found.value == 20.0
+    assert (found.low, found.high) == (10.0, 25.0)
+    assert estimate_over_responses([[], []]) is None
 
 
 def test_the_mean_weighs_benchmarks_not_problems():

@@ -9,17 +9,18 @@ from rich.console import Console
 from balanced_agg.evaluation.samples import Benchmark
 from balanced_agg.evaluation.table import markdown, summarize, terminal
 
-EASY = Benchmark("easy", 2, [[1.0, 1.0], [1.0, 0.0]], [10, 20, 30, 40], [0.0, 0.0, 0.0, 1.0], [0.0] * 4)
-HARD = Benchmark("hard", 4, [[0.0] * 4], [5.0], [0.0], [1.0], missing=3)
+EASY = Benchmark("easy", 2, [[1.0, 1.0], [1.0, 0.0]], [[10, 20], [30, 40]], [[0.0, 0.0], [0.0, 1.0]], [[0.0] * 2] * 2)
+HARD = Benchmark("hard", 4, [[0.0] * 4], [[5.0]], [[0.0]], [[1.0]])
 
 
 def test_the_summary_holds_every_figure_and_survives_json():
     summary = json.loads(json.dumps(summarize([EASY, HARD])))
     easy, hard = summary["benchmarks"]["easy"], summary["benchmarks"]["hard"]
     assert (easy["problems"], easy["k"], easy["mean@k"]["value"], easy["pass@2"]["value"]) == (2, 2, 0.75, 1.0)
-    assert (easy["response_tokens"], easy["truncated"], easy["grader_failed"], easy["missing"]) == (25.0, 0.25, 0.0, 0)
+    assert easy["response_tokens"] == {"value": 25.0, "low": 15.0, "high": 35.0}
+    assert (easy["truncated"]["value"], easy["grader_failed"]["value"], easy["missing"]) == (0.25, 0.0, 0)
     assert [key for key in hard if key.startswith("pass@")] == ["pass@1", "pass@2", "pass@4"]
-    assert (hard["missing"], hard["grader_failed"]) == (3, 1.0)
+    assert (hard["missing"], hard["grader_failed"]["value"]) == (3, 1.0)
     assert summary["mean"]["mean@k"]["value"] == pytest.approx(0.375)
     assert summary["mean"]["pass@k"]["value"] == pytest.approx(0.5)
 
@@ -29,7 +30,7 @@ def test_a_single_benchmark_has_no_mean_row():
 
 
 def test_a_benchmark_without_any_response_is_shown_as_such():
-    summary = summarize([Benchmark("none", 1, [[0.0]], missing=1)])
+    summary = summarize([Benchmark("none", 1, [[0.0]], [[]], [[]], [[]])])
     assert summary["benchmarks"]["none"]["response_tokens"] is None
     assert "| none | 1 | 1 | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] | - | - |" in markdown(summary, "x")
 
@@ -49,5 +50,5 @@ def test_scores_that_stand_for_no_judgement_are_named():
 
 def test_the_terminal_shows_the_same_cells():
     out = StringIO()
-    Console(file=out, width=160).print(terminal(summarize([EASY, HARD]), "title"))
-    assert all(text in out.getvalue() for text in ("easy", "75.0 [50.0, 100.0]", "25.0%", "hard", "mean"))
+    Console(file=out, width=80).print(terminal(summarize([EASY, HARD]), "title"))
+    assert all(text in out.getvalue() for text in ("easy", "75.0", "[50.0, 100.0]", "[15, 35]", "hard", "mean"))
