@@ -1,6 +1,5 @@
 """Claims about real copies of the data sets, where they are at hand."""
 
-import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,14 +7,11 @@ import pytest
 
 from data.prepare import prepare
 from data.registry import CHOICES
-
-FOLDER = Path(os.environ.get("BALANCED_AGG_REAL_DATA") or Path(__file__).parents[3] / "shared" / "data")
+from tests.real_data import real_file
 
 
 def rows_of(name: str, file: str, folder: Path) -> tuple[list[dict], dict]:
-    if not (FOLDER / file).is_file():
-        pytest.skip(f"no {file}: set BALANCED_AGG_REAL_DATA to a folder with copies of the data sets")
-    done = prepare(CHOICES[name][0], folder, FOLDER / file)
+    done = prepare(CHOICES[name][0], folder, real_file(file))
     return pq.read_table(done.path).to_pylist(), done.manifest
 
 

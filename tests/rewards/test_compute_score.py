@@ -9,8 +9,8 @@ import pytest
 from balanced_agg import rewards
 from balanced_agg.rewards import KNOWN_SOURCES, compute_score
 from balanced_agg.rewards.errors import GraderFailed
+from tests.real_data import rows
 from tests.rewards.adversarial import adversarial_responses
-from tests.rewards.real_data import rows
 
 RIGHT = {"score": 1.0, "acc": 1.0, "grader_failed": 0.0}
 WRONG = {"score": 0.0, "acc": 0.0, "grader_failed": 0.0}

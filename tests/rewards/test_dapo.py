@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from balanced_agg.rewards import compute_score
 from balanced_agg.rewards.dapo import stated_answer
-from tests.rewards.real_data import rows
+from tests.real_data import rows
 
 
 def score(response: str, ground_truth: str) -> float:

@@ -13,7 +13,7 @@ from balanced_agg.rewards import answer_text, compute_score
 from balanced_agg.rewards.equality import answers_equal
 from balanced_agg.rewards.final_answer import final_answer
 from balanced_agg.rewards.maths import accepted_answers
-from tests.rewards.real_data import golds
+from tests.real_data import golds
 
 EQUAL = [
     ("142.0", "142"),
