@@ -20,7 +20,12 @@ CHECKOUT = Path(balanced_agg.__file__).parent.parent
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/evaluate.sh", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="scripts/evaluate.sh",
+        usage="%(prog)s CHECKPOINT|MODEL [--recipe RECIPE] [--json] [Hydra overrides…]",
+        description=__doc__,
+        allow_abbrev=False,
+    )
     parser.add_argument("target", metavar="CHECKPOINT|MODEL", help="verl checkpoint, model directory or hub id")
     parser.add_argument("--recipe", help="whose validation to run (default: told from what is evaluated)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON, the run's own log on stderr")
