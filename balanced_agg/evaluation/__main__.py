@@ -34,6 +34,9 @@ def main() -> int:
         target = resolve_target(options.target, CHECKOUT, options.recipe)
     except ValueError as error:
         parser.error(str(error))
+    for override in overrides:
+        if override.startswith("run.dir="):
+            target.results = Path(override.partition("=")[2]).resolve()
 
     arguments = last_of_each_key(
         [f"run.dir={target.results}", f"run.name={target.results.name}", *target.overrides, *overrides]
