@@ -14,14 +14,19 @@ def compose_recipe(recipe: str, *overrides: str, folder: Path = ROOT / "recipes"
         return compose(recipe, [searchpath, *overrides])
 
 
-def stand_in_data(config: DictConfig, folder: Path) -> None:
-    """Let the config name small files of its own in `folder` where it names prepared ones."""
+def write_rows(path: Path | str) -> None:
+    """A data file that is good enough for every check before a launch."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    pq.write_table(pa.table({"data_source": ["arithmetic"]}), path)
+
+
+def stand_in_data(config: DictConfig, folder: Path) -> None:
+    """Let the config name small files of its own in `folder` where it names prepared ones."""
     for key in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, key)
         stand_ins = [str(folder / Path(file).name) for file in ([files] if isinstance(files, str) else files)]
         for stand_in in stand_ins:
-            pq.write_table(pa.table({"data_source": ["arithmetic"]}), stand_in)
+            write_rows(stand_in)
         OmegaConf.update(config, key, stand_ins[0] if isinstance(files, str) else stand_ins)

@@ -13,7 +13,7 @@ from balanced_agg import launch_checks
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.launch_checks import UNGROUPED_ESTIMATORS, check_launch
 from balanced_agg.rewards import sandbox
-from tests.composed import compose_recipe
+from tests.composed import compose_recipe, write_rows
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def compose(tmp_path, monkeypatch):
     monkeypatch.setattr(launch_checks, "RAY_STARTED", tmp_path / "ray_current_cluster")
     build_tokenizer().save_pretrained(tmp_path / "model")
     for split in ("train", "validation"):
-        pq.write_table(pa.table({"data_source": ["arithmetic"]}), tmp_path / f"{split}.parquet")
+        write_rows(tmp_path / f"{split}.parquet")
 
     def composed(*overrides: str):
         return compose_recipe("arithmetic", f"arithmetic.dir={tmp_path}", *overrides)

@@ -3,6 +3,7 @@
 import pytest
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
+from tests.composed import write_rows
 from tests.end_to_end.launch import train
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ def inputs(tmp_path):
     folder = tmp_path / "arithmetic"
     build_tokenizer().save_pretrained(folder / "model")
     for split in ("train", "validation"):
-        (folder / f"{split}.parquet").touch()
+        write_rows(folder / f"{split}.parquet")
     return folder
 
 
