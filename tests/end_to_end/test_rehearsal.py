@@ -1,0 +1,35 @@
+"""The rehearsal recipe, cut down to one small step: a pretrained model with tied embeddings, in bf16."""
+
+import pytest
+
+from data import gsm_symbolic
+from data.prepare import prepare
+from data.smollm2_135m import write_model
+from tests.end_to_end.launch import train
+
+pytestmark = pytest.mark.slow
+
+
+def test_one_step_of_the_rehearsal_keeps_rollout_and_actor_together(tmp_path):
+    write_model(tmp_path / "model")
+    files = [prepare(dataset, tmp_path / "data").path for dataset in (gsm_symbolic.TRAIN, gsm_symbolic.VALIDATION)]
+    run = train(
+        "smollm2_135m_gsm_symbolic",
+        tmp_path / "run",
+        f"actor_rollout_ref.model.path={tmp_path}/model",
+        f"data.train_files={files[0]}",
+        f"data.val_files={files[1]}",
+        "data.train_batch_size=2",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+        "actor_rollout_ref.rollout.n=2",
+        "data.max_response_length=64",
+        "data.val_max_samples=4",
+        "trainer.total_training_steps=1",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=1",
+    )
+    assert run.returncode == 0, run.log[-3000:]
+    step = run.steps[1]
+    assert step["training/rollout_actor_probs_pearson_corr"] > 0.99
+    assert step["response_length/mean"] > 0
+    assert step["val-aux/gsm_symbolic/grader_failed/mean@1"] == 0
