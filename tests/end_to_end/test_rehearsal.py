@@ -1,4 +1,7 @@
-"""The rehearsal recipe, cut down to one small step: a pretrained model with tied embeddings, in bf16."""
+"""The rehearsal recipe, cut down to one small step: a pretrained model with tied embeddings, in bf16.
+
+It borrows the overlong penalty of configs/paper.yaml, which no other recipe has that runs without a GPU.
+"""
 
 import pytest
 
@@ -9,8 +12,10 @@ from tests.end_to_end.launch import train
 
 pytestmark = pytest.mark.slow
 
+OVERLONG = "{enable: true, len: 32, penalty_factor: 0.5, log: true}"
 
-def test_one_step_of_the_rehearsal_keeps_rollout_and_actor_together(tmp_path):
+
+def test_one_step_of_the_rehearsal_keeps_rollout_and_actor_together_and_penalises_length(tmp_path):
     write_model(tmp_path / "model")
     files = [prepare(dataset, tmp_path / "data").path for dataset in (gsm_symbolic.TRAIN, gsm_symbolic.VALIDATION)]
     run = train(
@@ -24,6 +29,9 @@ def test_one_step_of_the_rehearsal_keeps_rollout_and_actor_together(tmp_path):
         "actor_rollout_ref.rollout.n=2",
         "data.max_response_length=64",
         "data.val_max_samples=4",
+        "reward.reward_manager.name=dapo",
+        "+reward.reward_kwargs.max_resp_len=64",
+        f"+reward.reward_kwargs.overlong_buffer_cfg={OVERLONG}",
         "trainer.total_training_steps=1",
         "trainer.val_before_train=false",
         "trainer.test_freq=1",
@@ -31,5 +39,8 @@ def test_one_step_of_the_rehearsal_keeps_rollout_and_actor_together(tmp_path):
     assert run.returncode == 0, run.log[-3000:]
     step = run.steps[1]
     assert step["training/rollout_actor_probs_pearson_corr"] > 0.99
-    assert step["response_length/mean"] > 0
+    # Most responses are cut at 64 tokens, which costs half a point; the penalty begins at 32.
+    assert step["response_length/mean"] > 32
+    assert step["critic/rewards/mean"] < 0
+    assert step["val-aux/gsm_symbolic/overlong_reward/mean@1"] < 0
     assert step["val-aux/gsm_symbolic/grader_failed/mean@1"] == 0
