@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from balanced_agg.rewards.final_answer import braced
 from data.prompts import Messages, boxed
 
 Row = dict[str, Any]
@@ -120,13 +121,7 @@ def boxed_row(row: Row) -> Problem:
 
 def last_box(solution: str) -> str:
     r"""What the last complete \boxed{…} of a solution holds, or ""."""
-    start = solution.rfind("\\boxed{")
-    while start >= 0:
-        depth = 0
-        inside = start + len("\\boxed{")
-        for position, character in enumerate(solution[inside:], inside):
-            if character == "}" and depth == 0:
-                return solution[inside:position].strip()
-            depth += {"{": 1, "}": -1}.get(character, 0)
-        start = solution.rfind("\\boxed{", 0, start)
+    for box in reversed(list(re.finditer(r"\\boxed\{", solution))):
+        if found := braced(solution, box.end() - 1):
+            return found[0].strip()
     return ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.rewards import sandbox, sandbox_fusion
+from balanced_agg.rewards.final_answer import after_thinking
 from balanced_agg.rewards.sandbox import Limits
 
 TEST_SECONDS = 6.0  # LiveCodeBench's own limit
@@ -74,7 +75,7 @@ def grade_code(
 
 
 def last_program(response: str) -> str | None:
-    """The last block between ``` fences that names Python or no language, after the last </think>; None without one.
+    """The last block between ``` fences, after the thinking, that names Python or no language; None without one.
 
     Blank blocks do not count. A fence that is never closed reaches to the end of the response, or to the next fence
     that names a language.
@@ -84,7 +85,7 @@ def last_program(response: str) -> str | None:
     lines: list[str] = []
     indented = False
     # The added fence closes what is still open.
-    for line in [*response.rpartition("</think>")[2].split("\n"), "```"]:
+    for line in [*after_thinking(response).split("\n"), "```"]:
         mark = line.strip()
         if not mark.startswith("```") or "`" in mark[3:]:
             lines.append(line)

@@ -27,7 +27,7 @@ def after_thinking(response: str) -> str:
     return "" if response[:100].lstrip().startswith("<think>") else response
 
 
-def _braced(text: str, start: int) -> tuple[str, int] | None:
+def braced(text: str, start: int) -> tuple[str, int] | None:
     """Content of the brace group that opens at `start` and where it ends; None if it never closes."""
     depth = 0
     for position in range(start, len(text)):
@@ -48,7 +48,7 @@ def boxed(text: str) -> str | None:
     for match in reversed(list(_BOX.finditer(text))):
         start = match.end()
         if text[start : start + 1] == "{":
-            content, end = _braced(text, start) or ("", next_box)
+            content, end = braced(text, start) or ("", next_box)
         else:
             content, end = text[start : start + 1], start + 1
         if answer is None:
