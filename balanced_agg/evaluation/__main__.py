@@ -15,6 +15,7 @@ import balanced_agg
 from balanced_agg.evaluation.samples import asked, read_samples
 from balanced_agg.evaluation.table import markdown, summarize, terminal
 from balanced_agg.evaluation.target import SHARDS, Target, last_of_each_key, resolve_target
+from balanced_agg.replacing import replacing
 
 CHECKOUT = Path(balanced_agg.__file__).parent.parent
 
@@ -71,14 +72,10 @@ def merge(target: Target) -> None:
     newest = max(shard.stat().st_mtime for shard in target.shards.glob(SHARDS))
     if merged.is_dir() and merged.stat().st_mtime > newest:
         return
-    unfinished = merged.with_name(".model.unfinished")
-    for folder in (merged, unfinished):
-        shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
-    subprocess.run(
-        [*command, "--local_dir", str(target.shards), "--target_dir", str(unfinished)], check=True, stdout=sys.stderr
-    )
-    unfinished.rename(merged)
+    with replacing(merged) as unfinished:
+        command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
+        command += ["--local_dir", str(target.shards), "--target_dir", str(unfinished)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def report(target: Target) -> dict:
@@ -96,9 +93,8 @@ def report(target: Target) -> dict:
         ("evaluation.json", json.dumps(summary, indent=2) + "\n"),
         ("evaluation.md", markdown(summary, target.name)),
     ):
-        unfinished = target.results / f".{name}"
-        unfinished.write_text(text)
-        unfinished.replace(target.results / name)
+        with replacing(target.results / name) as unfinished:
+            unfinished.write_text(text)
     return summary
 
 

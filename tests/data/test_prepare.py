@@ -1,7 +1,6 @@
 """Claims about the files that are written, and about when they are."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -179,10 +178,10 @@ def test_run_killed_between_the_two_files_is_made_good_by_the_next(tmp_path, mat
     def replace(source, target):
         if target.suffix == ".json":
             raise Killed
-        os.rename(source, target)
+        Path(source).rename(target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "replace", replace)
+        patch.setattr("balanced_agg.replacing.os.replace", replace)
         with pytest.raises(Killed):
             prepare(MATH_500, out, math_500)
     prepared = prepare(MATH_500, out, other)
