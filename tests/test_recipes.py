@@ -49,26 +49,14 @@ def own_and_inherited(request, tmp_path_factory) -> tuple[DictConfig, DictConfig
     return written, compose_recipe("inherited", folder=folder)
 
 
-def composes_and_resolves(recipe: str, aggregation: str, *overrides: str) -> None:
-    config = compose_recipe(recipe, f"aggregation={aggregation}", "run.seed=7", *overrides)
+@pytest.mark.parametrize("aggregation", MODE_OF)
+def test_a_recipe_composes_and_resolves_with_every_aggregation(aggregation):
+    recipe, mode = "qwen3_1.7b_dapo17k", MODE_OF[aggregation]
+    config = compose_recipe(recipe, f"aggregation={aggregation}", "run.seed=7")
     OmegaConf.resolve(config)
-    mode = MODE_OF[aggregation]
     assert config.actor_rollout_ref.actor.loss_agg_mode == mode
     assert config.trainer.experiment_name == f"{recipe}-{mode}-seed7"
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.WANDB_RUN_GROUP == f"{recipe}-{mode}"
-
-
-@pytest.mark.parametrize("aggregation", MODE_OF)
-def test_a_recipe_composes_with_every_aggregation(aggregation):
-    composes_and_resolves("qwen3_1.7b_dapo17k", aggregation)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("hardware", TOPOLOGY)
-@pytest.mark.parametrize("aggregation", MODE_OF)
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_combination_composes(recipe, aggregation, hardware):
-    composes_and_resolves(recipe, aggregation, f"hardware={hardware}")
 
 
 def test_every_aggregation_and_hardware_file_is_covered_above():
@@ -76,18 +64,39 @@ def test_every_aggregation_and_hardware_file_is_covered_above():
     assert {path.stem for path in (ROOT / "configs/hardware").glob("*.yaml")} == set(TOPOLOGY)
 
 
+@pytest.fixture
+def accept(tmp_path, monkeypatch):
+    """Put a combination through verl's own validation, with our launch checks in it; the config that passed."""
+
+    def accepted(recipe: str, hardware: str, *overrides: str) -> DictConfig:
+        monkeypatch.setenv("VERL_PLATFORM", "cpu" if hardware == "cpu" else "")
+        monkeypatch.setattr(launch_checks, "check_chat_template", lambda config: None)  # needs the prepared model
+        config = compose_recipe(recipe, f"hardware={hardware}", "ray_kwargs.ray_init.num_cpus=128", *overrides)
+        stand_in_data(config, tmp_path)
+        validate_config(config, use_reference_policy=False, use_critic=False)
+        return config
+
+    return accepted
+
+
 @pytest.mark.parametrize("hardware", TOPOLOGY)
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_verl_and_our_launch_checks_accept_every_recipe_on_every_hardware(recipe, hardware, tmp_path, monkeypatch):
-    monkeypatch.setenv("VERL_PLATFORM", "cpu" if hardware == "cpu" else "")
-    monkeypatch.setattr(launch_checks, "check_chat_template", lambda config: None)  # needs the prepared model
-    config = compose_recipe(recipe, f"hardware={hardware}", "ray_kwargs.ray_init.num_cpus=128")
-    stand_in_data(config, tmp_path)
-    validate_config(config, use_reference_policy=False, use_critic=False)
+def test_verl_and_our_launch_checks_accept_every_recipe_on_every_hardware(accept, recipe, hardware):
+    config = accept(recipe, hardware)
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == TOPOLOGY[hardware]
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     assert ranks % config.actor_rollout_ref.actor.ulysses_sequence_parallel_size == 0
     assert config.trainer.n_gpus_per_node % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hardware", TOPOLOGY)
+@pytest.mark.parametrize("aggregation", MODE_OF)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_combination_is_accepted_and_resolves(accept, recipe, aggregation, hardware):
+    config = accept(recipe, hardware, f"aggregation={aggregation}")
+    OmegaConf.resolve(config)
+    assert config.actor_rollout_ref.actor.loss_agg_mode == MODE_OF[aggregation]
 
 
 @pytest.mark.parametrize("recipe", PAPER_RECIPES)
