@@ -60,26 +60,34 @@ def length_divisors(mode: str, group_ids: Sequence[Hashable], advantages: Tensor
         raise ValueError(f"{len(group_ids)} group_ids for {rows} rows; give one per row")
 
     lengths = response_lengths(response_mask)
-    if mode == "token-mean":
-        subset = torch.zeros_like(lengths)
-    elif mode == "seq-mean-token-mean":
-        subset = torch.arange(rows, device=lengths.device)
-    elif mode == "group-token-mean":
-        subset = _group_numbers(group_ids, lengths.device)
-    else:
-        subset = 3 * _group_numbers(group_ids, lengths.device) + 1 + advantage_signs(advantages, response_mask)
+    groups = group_numbers(group_ids, lengths.device)
+    signs = advantage_signs(advantages, response_mask) if mode == "balanced" else torch.zeros_like(groups)
+    return mean_lengths(mode, groups, signs, lengths).float()
 
+
+def mean_lengths(mode: str, groups: Tensor, signs: Tensor, lengths: Tensor) -> Tensor:
+    """:func:`length_divisors` from what is known of each response: (rows,) group number, sign and length.
+
+    Returns (rows,) float64, in tokens. `signs`, each -1, 0 or 1, only matter under ``balanced``.
+    """
+    if mode == "token-mean":
+        subset = torch.zeros_like(groups)
+    elif mode == "seq-mean-token-mean":
+        subset = torch.arange(len(groups), device=groups.device)
+    elif mode == "group-token-mean":
+        subset = groups
+    else:
+        subset = 3 * groups + 1 + signs
     # float64 counts are exact up to 2**53 tokens, whatever order the rows are added in.
     tokens = torch.bincount(subset, weights=lengths.double())
     responses = torch.bincount(subset, weights=(lengths > 0).double())
-    divisors = (tokens / responses)[subset]
-    return torch.where(lengths > 0, divisors, 1.0).float()
+    return torch.where(lengths > 0, (tokens / responses)[subset], 1.0)
 
 
 def response_lengths(response_mask: Tensor) -> Tensor:
     """(rows,) unmasked tokens of each response, from a (rows, tokens) mask of zeros and ones of any dtype."""
     # Summing bool directly is ten times slower on CPU than converting block by block.
-    return torch.cat([block.long().sum(dim=-1) for block in _row_blocks(response_mask)])
+    return torch.cat([block.long().sum(dim=-1) for block in row_blocks(response_mask)])
 
 
 def advantage_signs(advantages: Tensor, response_mask: Tensor) -> Tensor:
@@ -91,7 +99,7 @@ def advantage_signs(advantages: Tensor, response_mask: Tensor) -> Tensor:
     if advantages.shape[1] == 0:
         return torch.zeros(len(advantages), dtype=torch.long, device=advantages.device)
     ranges = []
-    for values, mask in zip(_row_blocks(advantages), _row_blocks(response_mask), strict=True):
+    for values, mask in zip(row_blocks(advantages), row_blocks(response_mask), strict=True):
         unmasked = torch.where(mask.bool(), values, 0)
         ranges.append((unmasked.amin(dim=-1), unmasked.amax(dim=-1)))
     low, high = (torch.cat(bound) for bound in zip(*ranges, strict=True))
@@ -107,14 +115,14 @@ def advantage_signs(advantages: Tensor, response_mask: Tensor) -> Tensor:
     return (high > 0).long() - (low < 0).long()
 
 
-def _group_numbers(group_ids: Sequence[Hashable], device: torch.device) -> Tensor:
+def group_numbers(group_ids: Sequence[Hashable], device: torch.device) -> Tensor:
     """(rows,) the ids as integers, numbered as they first appear."""
     numbers: defaultdict[Hashable, int] = defaultdict(count().__next__)
     ids = group_ids.tolist() if hasattr(group_ids, "tolist") else group_ids
     return torch.tensor(list(map(numbers.__getitem__, ids)), dtype=torch.long, device=device)
 
 
-def _row_blocks(matrix: Tensor) -> tuple[Tensor, ...]:
+def row_blocks(matrix: Tensor) -> tuple[Tensor, ...]:
     """Row blocks small enough that their temporaries stay in cache; whole-batch ones cost more in page faults."""
     return matrix.split(max(1, 2**18 // max(1, matrix.shape[1])))
 

@@ -1,9 +1,8 @@
 """Balanced Aggregation inside an unmodified verl: the entry point of the group ``verl.plugins``.
 
 verl imports this module in every process (driver, Ray workers, vLLM workers) before anything else of its own. verl
-0.9.1 has registries for losses, advantages and engines but none for aggregation modes, so seven functions are
-wrapped, each as its module is first imported and before another module can bind the name. Nothing else is touched,
-and under verl's own modes every wrapper passes straight through.
+0.9.1 has registries for losses, advantages and engines but none for aggregation modes, so nine functions are
+wrapped, each as its module is first imported and before another module can bind the name. Nothing else is touched.
 
     wrapped                                          why
     ActorConfig.__post_init__                        its list of modes is a literal: let ours pass
@@ -14,12 +13,19 @@ and under verl's own modes every wrapper passes straight through.
     workers.utils.losses.ppo_loss                    it alone sees the micro-batch's ``length_divisor``: hold it ready
     core_algos.get_policy_loss_fn                    the policy term, and only it, divides by the held divisor
     core_algos.agg_loss                              an if-chain over modes: add ours
+    PPOTrainer._compute_metrics                      add what every rule would do to the step's batch (diagnostics.py)
+    tracking.FileLogger.__init__                     it wipes its file: a resumed run appends instead
+
+Under verl's own modes all but the last two pass straight through; those two only add to what is logged.
 
 Under our modes only the policy-gradient term is balanced. Entropy and KL terms keep verl's ``token-mean`` over the
 mini-batch, so their scale and coefficients mean what they mean there. A policy loss under our modes without a divisor
 at hand raises: there is no fall-back to the statistics of a micro-batch.
 """
 
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,7 +35,8 @@ from typing import Any
 import verl
 from torch import Tensor
 
-from balanced_agg.aggregation import aggregate, length_divisors
+from balanced_agg.aggregation import aggregate, length_divisors, response_lengths
+from balanced_agg.diagnostics import aggregation_metrics, response_advantages
 from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
 
 MODES = ("balanced", "group-token-mean")
@@ -92,16 +99,57 @@ def _write_divisors(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) 
     import transfer_queue as tq
     from tensordict import TensorDict
 
-    fields = ["uid", "response_mask", "advantages"]
-    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
-    group_ids = data.pop("uid").tolist()
-    data = data.to_padded_tensor()
-    divisors = length_divisors(mode, group_ids, data["advantages"], data["response_mask"])
+    divisors = length_divisors(mode, *_groups_advantages_mask(batch.keys, batch.partition_id))
     return tq.kv_batch_put(
         keys=batch.keys,
         partition_id=batch.partition_id,
         fields=TensorDict({FIELD: divisors}, batch_size=len(divisors)),
     )
+
+
+def _groups_advantages_mask(keys: list[str], partition_id: str) -> tuple[list[str], Tensor, Tensor]:
+    """Of the responses under these keys of verl's TransferQueue: group ids, and (rows, tokens) advantages and mask."""
+    import transfer_queue as tq
+
+    fields = ["uid", "response_mask", "advantages"]
+    data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=fields)
+    group_ids = data.pop("uid").tolist()
+    data = data.to_padded_tensor()
+    return group_ids, data["advantages"], data["response_mask"]
+
+
+def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+    # Not in _compute_advantage: where a step has several of them, verl averages what they logged.
+    def compute_metrics(batch: Any, metrics: dict, *further: Any, **named: Any) -> None:
+        wrapped(batch, metrics, *further, **named)
+        start = time.perf_counter()
+        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        group_ids, advantages, mask = _groups_advantages_mask(keys, batch.partition_id)
+        config = trainer.config
+        budget = config.actor_rollout_ref.actor.loss_scale_factor or config.data.max_response_length
+        found = aggregation_metrics(group_ids, response_lengths(mask), response_advantages(advantages, mask), budget)
+        metrics.update({f"aggregation/{name}": value for name, value in found.items()})
+        metrics["timing_s/aggregation_metrics"] = time.perf_counter() - start
+
+    return compute_metrics(*args, **kwargs)
+
+
+def _append_to_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
+    tracking = sys.modules["verl.utils.tracking"]
+
+    def open_to_append(path: str, mode: str, **options: Any) -> Any:
+        file = open(path, mode.replace("wb", "ab+"), **options)
+        # A run that was killed while it wrote leaves half a line; the next one must not be glued to it.
+        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            file.write(b"\n")
+        return file
+
+    # The path is known to verl's __init__ alone, which opens it by name: for that call, the name is ours.
+    tracking.open = open_to_append
+    try:
+        wrapped(*args, **kwargs)
+    finally:
+        del tracking.open
 
 
 def _hold_no_divisor(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
@@ -195,6 +243,8 @@ _WRAPPERS = (
     ("verl.workers.utils.losses", "ppo_loss", _hold_divisor),
     ("verl.trainer.ppo.core_algos", "get_policy_loss_fn", _mark_policy_term),
     ("verl.trainer.ppo.core_algos", "agg_loss", _aggregate_our_modes),
+    ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_metrics", _add_diagnostics),
+    ("verl.utils.tracking", "FileLogger.__init__", _append_to_log),
 )
 
 

@@ -171,7 +171,7 @@ def test_every_trainer_mode_goes_through_the_wrapped_driver_methods(trainer_mode
     from verl.trainer.ppo.v1 import get_trainer_cls
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-    for name in ("_compute_advantage", "_compute_old_log_prob"):
+    for name in ("_compute_advantage", "_compute_old_log_prob", "_compute_metrics"):
         assert hasattr(vars(PPOTrainer)[name], "__wrapped__")
         overriding = vars(get_trainer_cls(trainer_mode)).get(name)
         # An override must still reach the base class's method, where the wrapper is.

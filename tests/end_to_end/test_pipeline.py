@@ -4,11 +4,14 @@ import json
 
 import pytest
 
+from balanced_agg.diagnostics import RULES
 from tests.end_to_end.launch import train
 from tests.end_to_end.reference import gradient_norm
 from tests.end_to_end.settings_by_step import MODES, SETTINGS
 
 pytestmark = pytest.mark.slow
+
+RULE_OF = {mode: rule for rule, mode in RULES.items()}
 
 SMALL = [
     "data.train_batch_size=4",
@@ -107,6 +110,9 @@ def test_every_mode_and_split_has_the_reference_gradient_norm(first_run, referen
         logged = run.steps[step]["actor/grad_norm"]
         print(f"{ranks} ranks, {mode}, {split}: {logged:.6f} logged, {reference_norms[mode]:.6f} reference")
         assert logged == pytest.approx(reference_norms[mode], rel=1e-4), (mode, split)
+        # At ratio 1 what the driver expects each rule's loss to be is what the actor then trains with.
+        drift = run.steps[step][f"aggregation/{RULE_OF[mode]}/drift"]
+        assert run.steps[step]["actor/pg_loss"] == pytest.approx(drift, abs=1e-5), (mode, split)
 
 
 def test_the_colocated_asynchronous_trainer_runs_balanced(tmp_path, arithmetic_model):

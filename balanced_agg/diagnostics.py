@@ -1,0 +1,166 @@
+"""What each aggregation rule would do to the batch at hand: length and sign statistics, on the driver, once a step.
+
+Response i has L_i tokens, the advantage A_i and, under a rule, the length divisor D_i (aggregation.py). At the first
+update after a rollout the policy ratio is 1, so that each of its tokens has the loss -A_i and the whole response the
+gradient mass m_i = |A_i| L_i / D_i. Signs are those of the advantages: a positive response has A_i > 0.
+
+Of the batch:
+
+    within_group_length_cv   standard deviation over mean of the lengths in a group, mean over the groups of two or more
+    positive_length          mean L_i of the positive responses, in tokens; negative_length of the negative ones
+    length_gap               (positive_length - negative_length) / (their mean); above 0, positive responses are longer
+    length_gap_within_group  the same of each mixed group, mean over the mixed groups: prompts that are hard as well as
+                             long make no gap here
+    mixed_groups             groups that have responses of both signs / groups
+
+Of each rule, under its name as a prefix (``token/drift``):
+
+    positive_share           sum of m_i over the positive responses / sum of m_i
+    drift                    -1/N sum_i A_i L_i / D_i, the value of the on-policy loss; the advantages of a group add up
+                             to 0, so that what is left comes from lengths
+    long_token_weight        mean 1/D_i of the tokens in the longest quarter of the responses / that in the shortest
+    long_token_weight_within_sign
+                             the same among the responses of one sign in a group, mean over all these subsets of two or
+                             more: does a response's own length make its tokens lighter?
+    effective_sequences      (sum of m_i)**2 / sum of m_i**2 (Kish): as many sequences of equal mass give as even a
+                             gradient
+
+Responses without tokens count in N only; those of advantage 0 have no gradient and are in no other measure of a rule.
+A quarter of n responses is n/4 rounded up, and all that are as long as its last. The batch is that of the whole step:
+where it is cut into several mini-batches, `batch_token` is verl's ``token-mean`` of an average one.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from balanced_agg.aggregation import group_numbers, mean_lengths, response_lengths, row_blocks
+
+# Name of the rule (the files of configs/aggregation) -> verl's loss_agg_mode.
+RULES = {
+    "balanced": "balanced",
+    "token": "group-token-mean",
+    "batch_token": "token-mean",
+    "sequence": "seq-mean-token-mean",
+    "dr_grpo": "seq-mean-token-sum-norm",
+}
+
+
+def aggregation_metrics(
+    group_ids: Sequence[Hashable], lengths: Tensor, advantages: Tensor, response_budget: int
+) -> dict[str, float]:
+    """All measures of the module's docstring that are defined for this batch; the others are left out.
+
+    Args:
+        group_ids: (rows,) one hashable per response, equal within a group.
+        lengths: (rows,) unmasked tokens of each response.
+        advantages: (rows,) one advantage a response.
+        response_budget: tokens; the constant that Dr. GRPO divides by. Only its drift depends on it.
+
+    Raises:
+        ValueError: arguments of different lengths, or a budget that is not positive.
+    """
+    if not len(group_ids) == len(lengths) == len(advantages):
+        raise ValueError(f"{len(group_ids)} group_ids, {len(lengths)} lengths and {len(advantages)} advantages")
+    if response_budget <= 0:
+        raise ValueError(f"response_budget={response_budget}; set it to the longest response allowed, in tokens")
+    rows = len(lengths)
+    groups = group_numbers(group_ids, lengths.device)
+    kept = lengths > 0
+    groups, lengths, advantages = groups[kept], lengths[kept].double(), advantages[kept].double()
+    signs = advantages.sign().long()
+
+    metrics = dict(_batch_measures(groups, signs, lengths))
+    subsets = 3 * groups + 1 + signs
+    acting = signs != 0
+    for rule, mode in RULES.items():
+        if mode == "seq-mean-token-sum-norm":
+            divisors = torch.full_like(lengths, response_budget)
+        else:
+            divisors = mean_lengths(mode, groups, signs, lengths)
+        if rows:
+            metrics[f"{rule}/drift"] = 0.0 - (advantages * lengths / divisors).sum().item() / rows
+        if bool(acting.any()):
+            measures = _rule_measures(advantages[acting], lengths[acting], divisors[acting], subsets[acting])
+            metrics |= {f"{rule}/{name}": value for name, value in measures}
+    return metrics
+
+
+def response_advantages(advantages: Tensor, response_mask: Tensor) -> Tensor:
+    """(rows,) mean unmasked advantage of each response, from (rows, tokens) both; 0 for a response without tokens.
+
+    Group estimators give all tokens of a response one advantage. Where a critic gives each its own, the mean stands for
+    the response.
+    """
+    blocks = zip(row_blocks(advantages), row_blocks(response_mask), strict=True)
+    sums = torch.cat([torch.where(mask.bool(), values, 0).sum(dim=-1) for values, mask in blocks])
+    return sums / response_lengths(response_mask).clamp(min=1)
+
+
+def _batch_measures(groups: Tensor, signs: Tensor, lengths: Tensor) -> Iterator[tuple[str, float]]:
+    size = torch.bincount(groups)
+    several = size >= 2
+    if bool(several.any()):
+        mean = torch.bincount(groups, lengths) / size
+        deviation = (torch.bincount(groups, (lengths - mean[groups]) ** 2) / size).sqrt()
+        yield "within_group_length_cv", (deviation / mean)[several].mean().item()
+
+    positive, negative = signs > 0, signs < 0
+    totals = [(lengths[of].sum(), of.sum()) for of in (positive, negative)]
+    means = [total / count for total, count in totals]
+    for name, (_, count), length in zip(("positive_length", "negative_length"), totals, means, strict=True):
+        if count:
+            yield name, length.item()
+    if totals[0][1] and totals[1][1]:
+        yield "length_gap", _gap(*means).item()
+
+    counts = [torch.bincount(groups, of.double()) for of in (positive, negative)]
+    mixed = (counts[0] > 0) & (counts[1] > 0)
+    if bool(mixed.any()):
+        in_group = [
+            (torch.bincount(groups, lengths * of) / count)[mixed]
+            for of, count in zip((positive, negative), counts, strict=True)
+        ]
+        yield "length_gap_within_group", _gap(*in_group).mean().item()
+    present = size > 0
+    if bool(present.any()):
+        yield "mixed_groups", mixed[present].double().mean().item()
+
+
+def _gap(positive: Tensor, negative: Tensor) -> Tensor:
+    return (positive - negative) / ((positive + negative) / 2)
+
+
+def _rule_measures(
+    advantages: Tensor, lengths: Tensor, divisors: Tensor, subsets: Tensor
+) -> Iterator[tuple[str, float]]:
+    """Measures of one rule over the responses that have a gradient; `subsets` numbers group and sign."""
+    mass = advantages.abs() * lengths / divisors
+    yield "positive_share", (mass[advantages > 0].sum() / mass.sum()).item()
+    yield "effective_sequences", (mass.sum() ** 2 / (mass**2).sum()).item()
+    for name, among in (
+        ("long_token_weight", torch.zeros_like(subsets)),
+        ("long_token_weight_within_sign", subsets),
+    ):
+        ratios = _long_to_short(among, lengths, divisors)
+        if len(ratios):
+            yield name, ratios.mean().item()
+
+
+def _long_to_short(subsets: Tensor, lengths: Tensor, divisors: Tensor) -> Tensor:
+    """Of each subset of two or more: mean 1/D of the tokens in its longest quarter over that in its shortest."""
+    size = torch.bincount(subsets)
+    by_length = torch.argsort(lengths, stable=True)
+    ascending = lengths[by_length[torch.argsort(subsets[by_length], stable=True)]]
+    start = size.cumsum(0) - size
+    quarter = (size + 3) // 4
+    # An empty subset has no last response; where it points to does not matter.
+    longest_of_short = ascending[(start + quarter - 1).clamp(min=0)]
+    shortest_of_long = ascending[(start + size - quarter).clamp(max=len(lengths) - 1)]
+
+    def token_weight(chosen: Tensor) -> Tensor:
+        return torch.bincount(subsets, lengths / divisors * chosen) / torch.bincount(subsets, lengths * chosen)
+
+    long, short = token_weight(lengths >= shortest_of_long[subsets]), token_weight(lengths <= longest_of_short[subsets])
+    return (long / short)[size >= 2]

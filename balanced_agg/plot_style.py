@@ -1,0 +1,40 @@
+"""How every picture draws the aggregation rules: apart for the colour-blind, and in black and white."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Style:
+    """Line of one rule. Colour, dashes and marker each tell the rules apart on their own."""
+
+    label: str
+    colour: str
+    dashes: str | tuple[int, tuple[int, ...]]
+    marker: str
+
+
+INK, GREY = "#222222", "#666666"
+
+# loss_agg_mode -> style; colours of Okabe and Ito's palette.
+STYLES = {
+    "balanced": Style("balanced", "#0072B2", "-", "o"),
+    "group-token-mean": Style("token, per group", "#D55E00", "--", "s"),
+    "token-mean": Style("token, whole batch", "#CC79A7", "-.", "D"),
+    "seq-mean-token-mean": Style("sequence", "#009E73", ":", "^"),
+    "seq-mean-token-sum-norm": Style("Dr. GRPO", "#E69F00", (0, (5, 1, 1, 1, 1, 1)), "v"),
+}
+
+# For labels that are no mode of ours, in this order.
+FURTHER = (
+    ("#56B4E9", (0, (8, 2)), "P"),
+    ("#000000", (0, (1, 1)), "X"),
+    ("#8C510A", (0, (3, 1, 1, 1)), "*"),
+    ("#666666", (0, (6, 1, 2, 1)), "h"),
+)
+
+
+def styles_of(modes: list[str]) -> dict[str, Style]:
+    """A style for each label, the known rules' own first; unknown labels take the further ones in turn."""
+    unknown = [mode for mode in modes if mode not in STYLES]
+    further = {mode: Style(mode, *FURTHER[i % len(FURTHER)]) for i, mode in enumerate(unknown)}
+    return {mode: STYLES.get(mode) or further[mode] for mode in modes}
