@@ -59,6 +59,16 @@ def test_a_recipe_composes_and_resolves_with_every_aggregation(aggregation):
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.WANDB_RUN_GROUP == f"{recipe}-{mode}"
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_wandb_tells_mode_model_data_and_seed_of_every_run(recipe):
+    config = compose_recipe(recipe, "aggregation=token", "run.seed=7")
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    mode, model, train_data, seed = variables.WANDB_TAGS.split(",")
+    assert (mode, seed, variables.WANDB_JOB_TYPE) == ("group-token-mean", "seed7", "train")
+    if recipe != "arithmetic":
+        assert recipe == f"{model}_{train_data}"
+
+
 def test_every_aggregation_and_hardware_file_is_covered_above():
     assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(MODE_OF)
     assert {path.stem for path in (ROOT / "configs/hardware").glob("*.yaml")} == set(TOPOLOGY)
@@ -103,7 +113,13 @@ def test_every_combination_is_accepted_and_resolves(accept, recipe, aggregation,
 def test_the_papers_runs_differ_in_model_and_data_only(recipe):
     def shared(name: str) -> dict[str, object]:
         config = leaves(compose_recipe(name, "actor_rollout_ref.model.path=x", "run.model_size=x", "run.recipe=x"))
-        differing = ("data.train_files", "actor_rollout_ref.model.override_config", "actor_rollout_ref.rollout.engine_")
+        differing = (
+            "run.model",
+            "run.train_data",
+            "data.train_files",
+            "actor_rollout_ref.model.override_config",
+            "actor_rollout_ref.rollout.engine_",
+        )
         return {key: value for key, value in config.items() if not key.startswith(differing)}
 
     assert shared(recipe) == shared(PAPER_RECIPES[0])
