@@ -11,4 +11,4 @@ echo "quickstart: 2/3 data and warm start (artifacts/arithmetic)"
 echo "quickstart: 3/3 training: 1-2 minutes until the first step (Ray, vLLM, FSDP)"
 export VERL_PLATFORM="${VERL_PLATFORM:-cpu}"
 exec .venv/bin/python -m balanced_agg.runs.follow outputs/quickstart -- \
-  bash scripts/train.sh arithmetic "run.dir=$root/outputs/quickstart" "$@"
+  bash scripts/train.sh arithmetic "run.dir=$root/outputs/quickstart" trainer.resume_mode=disable "$@"

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 POLL_SECONDS = 0.5
@@ -43,14 +43,23 @@ def read_records(path: Path, position: int) -> tuple[list[dict], int]:
     with path.open("rb") as file:
         file.seek(position)
         complete, newline, _ = file.read().rpartition(b"\n")
-    records = [json.loads(line) for line in complete.splitlines()]
+    # A resumed run ends the half line of a killed one, which leaves a blank one here.
+    records = [json.loads(line) for line in complete.splitlines() if line.strip()]
     return records, position + len(complete) + len(newline)
 
 
-def follow(process: subprocess.Popen, metrics_path: Path) -> Iterator[dict]:
-    """Yield each logged step until the process has ended."""
-    position, start = 0, time.monotonic()
-    silent_since = start
+def say_now(line: str) -> None:
+    print(line, flush=True)
+
+
+def follow(
+    process: subprocess.Popen,
+    metrics_path: Path,
+    position: int = 0,
+    say: Callable[[str], None] = say_now,
+) -> Iterator[dict]:
+    """Yield each step logged behind a byte position until the process has ended; `say` so while nothing is logged."""
+    start = silent_since = time.monotonic()
     while True:
         ended = process.poll() is not None
         records, position = read_records(metrics_path, position)
@@ -61,7 +70,7 @@ def follow(process: subprocess.Popen, metrics_path: Path) -> Iterator[dict]:
             silent_since = time.monotonic()
         elif time.monotonic() - silent_since > REASSURE_SECONDS:
             silent_since = time.monotonic()
-            print(f"… {silent_since - start:.0f} s", flush=True)
+            say(f"… {silent_since - start:.0f} s")
         time.sleep(POLL_SECONDS)
 
 
@@ -91,7 +100,7 @@ def main() -> int:
         # Ctrl-C reaches the command too, being in the same process group; let it end in its own way.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for record in follow(process, metrics_path):
-            print(describe(record["step"], record["data"]), flush=True)
+            say_now(describe(record["step"], record["data"]))
             steps = record["step"]
             if accuracy(record["data"]) is not None:
                 accuracies[steps] = accuracy(record["data"])
