@@ -35,7 +35,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from balanced_agg.aggregation import group_numbers, mean_lengths, response_lengths, row_blocks
+from balanced_agg.aggregation import group_numbers, mean_lengths, row_blocks
 
 # Name of the rule (the files of configs/aggregation) -> verl's loss_agg_mode.
 RULES = {
@@ -69,11 +69,14 @@ def aggregation_metrics(
     groups = group_numbers(group_ids, lengths.device)
     kept = lengths > 0
     groups, lengths, advantages = groups[kept], lengths[kept].double(), advantages[kept].double()
-    signs = advantages.sign().long()
+    signs = (advantages > 0).long() - (advantages < 0).long()
 
     metrics = dict(_batch_measures(groups, signs, lengths))
-    subsets = 3 * groups + 1 + signs
     acting = signs != 0
+    quarters = {
+        "long_token_weight": _Quarters(torch.zeros_like(groups)[acting], lengths[acting]),
+        "long_token_weight_within_sign": _Quarters((3 * groups + 1 + signs)[acting], lengths[acting]),
+    }
     for rule, mode in RULES.items():
         if mode == "seq-mean-token-sum-norm":
             divisors = torch.full_like(lengths, response_budget)
@@ -82,20 +85,25 @@ def aggregation_metrics(
         if rows:
             metrics[f"{rule}/drift"] = 0.0 - (advantages * lengths / divisors).sum().item() / rows
         if bool(acting.any()):
-            measures = _rule_measures(advantages[acting], lengths[acting], divisors[acting], subsets[acting])
-            metrics |= {f"{rule}/{name}": value for name, value in measures}
+            mass = (advantages.abs() * lengths / divisors)[acting]
+            metrics[f"{rule}/positive_share"] = (mass[advantages[acting] > 0].sum() / mass.sum()).item()
+            metrics[f"{rule}/effective_sequences"] = (mass.sum() ** 2 / (mass**2).sum()).item()
+            ratios = {name: of.long_to_short(divisors[acting]) for name, of in quarters.items()}
+            metrics |= {f"{rule}/{name}": ratio.mean().item() for name, ratio in ratios.items() if len(ratio)}
     return metrics
 
 
-def response_advantages(advantages: Tensor, response_mask: Tensor) -> Tensor:
-    """(rows,) mean unmasked advantage of each response, from (rows, tokens) both; 0 for a response without tokens.
+def response_advantages(advantages: Tensor, response_mask: Tensor, lengths: Tensor) -> Tensor:
+    """(rows,) mean unmasked advantage of each response; 0 for a response without tokens.
+
+    From (rows, tokens) advantages and mask, and the (rows,) lengths of the mask (:func:`response_lengths`).
 
     Group estimators give all tokens of a response one advantage. Where a critic gives each its own, the mean stands for
     the response.
     """
     blocks = zip(row_blocks(advantages), row_blocks(response_mask), strict=True)
     sums = torch.cat([torch.where(mask.bool(), values, 0).sum(dim=-1) for values, mask in blocks])
-    return sums / response_lengths(response_mask).clamp(min=1)
+    return sums / lengths.clamp(min=1)
 
 
 def _batch_measures(groups: Tensor, signs: Tensor, lengths: Tensor) -> Iterator[tuple[str, float]]:
@@ -107,60 +115,49 @@ def _batch_measures(groups: Tensor, signs: Tensor, lengths: Tensor) -> Iterator[
         yield "within_group_length_cv", (deviation / mean)[several].mean().item()
 
     positive, negative = signs > 0, signs < 0
-    totals = [(lengths[of].sum(), of.sum()) for of in (positive, negative)]
-    means = [total / count for total, count in totals]
-    for name, (_, count), length in zip(("positive_length", "negative_length"), totals, means, strict=True):
-        if count:
-            yield name, length.item()
-    if totals[0][1] and totals[1][1]:
-        yield "length_gap", _gap(*means).item()
+    for name, of in (("positive_length", positive), ("negative_length", negative)):
+        if bool(of.any()):
+            yield name, lengths[of].mean().item()
+    if bool(positive.any()) and bool(negative.any()):
+        yield "length_gap", _gap(lengths[positive].mean(), lengths[negative].mean()).item()
 
-    counts = [torch.bincount(groups, of.double()) for of in (positive, negative)]
-    mixed = (counts[0] > 0) & (counts[1] > 0)
+    # NaN where a group has no response of a sign.
+    in_groups = [
+        torch.bincount(groups, lengths * of) / torch.bincount(groups, of.double()) for of in (positive, negative)
+    ]
+    gaps = _gap(*in_groups)
+    mixed = ~gaps.isnan()
     if bool(mixed.any()):
-        in_group = [
-            (torch.bincount(groups, lengths * of) / count)[mixed]
-            for of, count in zip((positive, negative), counts, strict=True)
-        ]
-        yield "length_gap_within_group", _gap(*in_group).mean().item()
+        yield "length_gap_within_group", gaps[mixed].mean().item()
     present = size > 0
     if bool(present.any()):
-        yield "mixed_groups", mixed[present].double().mean().item()
+        yield "mixed_groups", (mixed.sum() / present.sum()).item()
 
 
 def _gap(positive: Tensor, negative: Tensor) -> Tensor:
     return (positive - negative) / ((positive + negative) / 2)
 
 
-def _rule_measures(
-    advantages: Tensor, lengths: Tensor, divisors: Tensor, subsets: Tensor
-) -> Iterator[tuple[str, float]]:
-    """Measures of one rule over the responses that have a gradient; `subsets` numbers group and sign."""
-    mass = advantages.abs() * lengths / divisors
-    yield "positive_share", (mass[advantages > 0].sum() / mass.sum()).item()
-    yield "effective_sequences", (mass.sum() ** 2 / (mass**2).sum()).item()
-    for name, among in (
-        ("long_token_weight", torch.zeros_like(subsets)),
-        ("long_token_weight_within_sign", subsets),
-    ):
-        ratios = _long_to_short(among, lengths, divisors)
-        if len(ratios):
-            yield name, ratios.mean().item()
+class _Quarters:
+    """The longest and the shortest quarter of each subset of two or more responses."""
 
+    def __init__(self, subsets: Tensor, lengths: Tensor) -> None:
+        """Both (rows,): number of each response's subset, from 0, and its length, above 0."""
+        size = torch.bincount(subsets)
+        by_length = torch.argsort(lengths, stable=True)
+        ascending = lengths[by_length[torch.argsort(subsets[by_length], stable=True)]]
+        first, last, quarter = size.cumsum(0) - size, size.cumsum(0) - 1, (size + 3) // 4
+        # Numbers that no response has point at other subsets' lengths, and nobody asks for them.
+        longest_of_short = ascending[(first + quarter - 1).clamp(min=0)]
+        shortest_of_long = ascending[(last - quarter + 1).clamp(max=len(lengths) - 1)]
+        self.subsets, self.lengths, self.several = subsets, lengths, size >= 2
+        self.short, self.long = lengths <= longest_of_short[subsets], lengths >= shortest_of_long[subsets]
 
-def _long_to_short(subsets: Tensor, lengths: Tensor, divisors: Tensor) -> Tensor:
-    """Of each subset of two or more: mean 1/D of the tokens in its longest quarter over that in its shortest."""
-    size = torch.bincount(subsets)
-    by_length = torch.argsort(lengths, stable=True)
-    ascending = lengths[by_length[torch.argsort(subsets[by_length], stable=True)]]
-    start = size.cumsum(0) - size
-    quarter = (size + 3) // 4
-    # An empty subset has no last response; where it points to does not matter.
-    longest_of_short = ascending[(start + quarter - 1).clamp(min=0)]
-    shortest_of_long = ascending[(start + size - quarter).clamp(max=len(lengths) - 1)]
-
-    def token_weight(chosen: Tensor) -> Tensor:
-        return torch.bincount(subsets, lengths / divisors * chosen) / torch.bincount(subsets, lengths * chosen)
-
-    long, short = token_weight(lengths >= shortest_of_long[subsets]), token_weight(lengths <= longest_of_short[subsets])
-    return (long / short)[size >= 2]
+    def long_to_short(self, divisors: Tensor) -> Tensor:
+        """(subsets of two or more,) mean 1/D of the tokens in the longest quarter over that in the shortest."""
+        weights = [
+            torch.bincount(self.subsets, self.lengths / divisors * quarter)
+            / torch.bincount(self.subsets, self.lengths * quarter)
+            for quarter in (self.long, self.short)
+        ]
+        return (weights[0] / weights[1])[self.several]

@@ -127,7 +127,8 @@ def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict)
         group_ids, advantages, mask = _groups_advantages_mask(keys, batch.partition_id)
         config = trainer.config
         budget = config.actor_rollout_ref.actor.loss_scale_factor or config.data.max_response_length
-        found = aggregation_metrics(group_ids, response_lengths(mask), response_advantages(advantages, mask), budget)
+        lengths = response_lengths(mask)
+        found = aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), budget)
         metrics.update({f"aggregation/{name}": value for name, value in found.items()})
         metrics["timing_s/aggregation_metrics"] = time.perf_counter() - start
 

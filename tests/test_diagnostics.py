@@ -264,6 +264,10 @@ def test_what_is_undefined_is_left_out():
     assert "sequence/long_token_weight" not in measure([[(1.0, 4)]])
 
 
+def test_advantages_that_are_no_numbers_stop_no_run():
+    assert math.isnan(measure([[(math.nan, 4), (1.0, 6)]])["token/drift"])
+
+
 def test_every_value_is_a_finite_number():
     for group in (HAND[0], [(1.0, 1)], [(-1.0, 0), (2.0, 5)], [(0.0, 3)]):
         assert all(type(value) is float and math.isfinite(value) for value in measure([group]).values())
@@ -289,13 +293,14 @@ def test_a_responses_advantage_is_the_mean_of_its_unmasked_tokens_whatever_stand
     nan = math.nan
     advantages = torch.tensor([[0.5, 0.5, nan], [3.0, -1.0, 9.0], [nan, nan, nan]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 0]])
-    assert response_advantages(advantages, mask).tolist() == [0.5, 1.0, 0.0]
+    assert response_advantages(advantages, mask, response_lengths(mask)).tolist() == [0.5, 1.0, 0.0]
 
 
 @given(groups=some_groups)
 def test_matrices_and_lists_give_the_same_measures(groups):
     ids, advantages, mask = matrices(groups)
-    found = aggregation_metrics(ids, response_lengths(mask), response_advantages(advantages, mask), BUDGET)
+    lengths = response_lengths(mask)
+    found = aggregation_metrics(ids, lengths, response_advantages(advantages, mask, lengths), BUDGET)
     assert found == approx(measure(groups), abs=1e-6)
 
 
