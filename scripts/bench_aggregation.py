@@ -4,8 +4,8 @@
     loss      forward and backward of one call, as verl's worker makes it for a micro-batch: verl's real
               agg_loss against aggregate, in turn, round by round. A second token-mean shows the noise.
     memory    most bytes of tensors alive at once during that call beyond its inputs, the gradient included.
-    divisors  length_divisors("balanced", ...) of a whole batch on the CPU, as verl's driver computes it once
-              a step.
+    driver    what verl's driver computes once a step, on the CPU and of a whole batch: the length divisors of
+              "balanced", and the diagnostics of all rules.
 
 The exit status is 0 whatever the figures: timings are for reading.
 """
@@ -26,16 +26,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from verl.trainer.ppo.core_algos import agg_loss
 
-from balanced_agg.aggregation import aggregate, length_divisors
+from balanced_agg.aggregation import aggregate, length_divisors, response_lengths
+from balanced_agg.diagnostics import aggregation_metrics, response_advantages
 
 LOSS_SHAPES = {"whole batch": (8192, 2048), "GPU micro-batch": (8, 8192)}
 DIVISOR_SHAPES = ((8192, 2048), (8192, 16), (1_000_000, 16))
+DIAGNOSTICS_SHAPES = ((8192, 2048), (8192, 16))
 GROUP_SIZE = 8
 BASELINE = "token-mean"
 
 TARGET_LOSS_RATIO = 1.02
 TARGET_MEMORY_RATIO = 1.01
 TARGET_DIVISOR_MS = 20
+TARGET_DIAGNOSTICS_MS = 50
 # Exponent of the time in the number of rows: 1 is linear, 2 quadratic. Scattered ids that no longer fit the cache
 # cost a little more than linear.
 TARGET_GROWTH = 1.25
@@ -155,17 +158,28 @@ def measure_losses(device: str, rounds: dict[str, int]) -> list[dict]:
     return rows_of_table
 
 
-def measure_divisors(rounds: int) -> list[dict]:
-    """Time of ``length_divisors`` over whole batches as they stand in the driver: padded, masks as int64."""
+def divisors(group_ids: list[str], advantages: Tensor, mask: Tensor) -> None:
+    length_divisors("balanced", group_ids, advantages, mask)
+
+
+def diagnostics(group_ids: list[str], advantages: Tensor, mask: Tensor) -> None:
+    lengths = response_lengths(mask)
+    aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), mask.shape[1])
+
+
+def measure_on_driver(
+    function: Callable[[list[str], Tensor, Tensor], None], shapes: tuple[tuple[int, int], ...], rounds: int
+) -> list[dict]:
+    """Time of a function over whole batches as they stand in the driver: padded, masks as int64."""
     rows_of_table = []
-    for rows, tokens in DIVISOR_SHAPES:
+    for rows, tokens in shapes:
         mask = random_mask(rows, tokens).long()
         advantages = torch.randn(rows, 1) * mask
         uids = [str(uuid.uuid4()) for _ in range(rows // GROUP_SIZE)]
         group_ids = [uids[row // GROUP_SIZE] for row in torch.randperm(rows).tolist()]
 
         def run(group_ids=group_ids, advantages=advantages, mask=mask) -> None:
-            length_divisors("balanced", group_ids, advantages, mask)
+            function(group_ids, advantages, mask)
 
         run()
         times = [seconds(run, "cpu") for _ in range(rounds)]
@@ -202,8 +216,9 @@ def main() -> None:
 
     # A GPU micro-batch takes a thousandth of the time, and so bears more rounds.
     losses = measure_losses(args.device, {"whole batch": args.rounds, "GPU micro-batch": 20 * args.rounds})
-    divisors = measure_divisors(args.rounds)
-    small, large = divisors[-2:]
+    counted = measure_on_driver(divisors, DIVISOR_SHAPES, args.rounds)
+    diagnosed = measure_on_driver(diagnostics, DIAGNOSTICS_SHAPES, args.rounds)
+    small, large = counted[-2:]
     growth = math.log(large["fastest_ms"] / small["fastest_ms"]) / math.log(large["rows"] / small["rows"])
 
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads")
@@ -234,16 +249,29 @@ def main() -> None:
                 line["shape"],
                 f"{line['median_ms']:.2f}",
                 f"{line['fastest_ms']:.2f}",
-                verdict(line["median_ms"], TARGET_DIVISOR_MS) if line is divisors[0] else "",
+                verdict(line["median_ms"], TARGET_DIVISOR_MS) if line is counted[0] else "",
                 f"{growth:.2f}" if line is large else "",
                 verdict(growth, TARGET_GROWTH) if line is large else "",
             ]
-            for line in divisors
+            for line in counted
+        ],
+    )
+    print_table(
+        "diagnostics of all rules on the CPU, once a step",
+        ["rows x tokens", "median ms", "fastest", ""],
+        [
+            [
+                line["shape"],
+                f"{line['median_ms']:.2f}",
+                f"{line['fastest_ms']:.2f}",
+                verdict(line["median_ms"], TARGET_DIAGNOSTICS_MS),
+            ]
+            for line in diagnosed
         ],
     )
 
     if args.json:
-        figures = {"loss": losses, "divisors": divisors, "growth": growth}
+        figures = {"loss": losses, "divisors": counted, "growth": growth, "diagnostics": diagnosed}
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 

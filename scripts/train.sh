@@ -21,5 +21,6 @@ fi
 # A run talks to no one but the loggers it was told to use.
 export RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
 cd "$root"
+commit=$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 exec "${VERL_PYTHON:-$python}" -m verl.trainer.main_ppo --config-dir "$root/recipes" --config-name "$recipe" \
-  "hydra.searchpath=[pkg://verl.trainer.config,file://$root/configs]" "$@"
+  "hydra.searchpath=[pkg://verl.trainer.config,file://$root/configs]" "run.commit='$commit'" "$@"

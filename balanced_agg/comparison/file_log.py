@@ -1,0 +1,78 @@
+"""The log of verl's `file` logger: one JSON object a line, {"step": int, "data": {metric: number}}."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Log:
+    """What one run logged.
+
+    Attributes:
+        steps: step -> metric -> value, in the order of steps; every value is finite.
+        notes: what was odd about the log, one phrase each; empty for a clean one.
+    """
+
+    steps: dict[int, dict[str, float]]
+    notes: list[str] = field(default_factory=list)
+
+
+def merge(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, float]]:
+    """One set of metrics a step, from (step, metrics) records in the order they were written.
+
+    A resumed run continues in the same log, from its last checkpoint, and so repeats steps that an earlier process had
+    logged. What counts is the history of the weights that the run ended with:
+
+    - a record of step s supersedes all earlier records of steps > s: the process that logged those is gone;
+    - it is merged into an earlier record of the same s, its values winning: verl logs validation and training of a step
+      apart, and a resumed run logs a validation alone at the step of its checkpoint.
+
+    Values that are no finite number (null, NaN, infinity, text, tables) are left out.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    newest = None
+    for step, metrics in records:
+        if newest is not None and step < newest:
+            steps = {earlier: steps[earlier] for earlier in steps if earlier <= step}
+        newest = step
+        steps.setdefault(step, {}).update({key: float(value) for key, value in metrics.items() if is_number(value)})
+    return steps
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_log(path: Path) -> Log:
+    """The log at `path`, its records merged by :func:`merge`.
+
+    A run that is killed while it writes leaves a torn line; such lines are skipped and counted in the notes. A run that
+    fails before its first step leaves an empty file, which is a log without steps.
+
+    Raises:
+        ValueError: a line that is JSON but no record of verl's file logger.
+    """
+    records, torn = [], 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:  # of JSON, or of UTF-8
+                torn += 1
+                continue
+            if not is_record(record):
+                raise ValueError(
+                    f'{path}, line {number} is no record of verl\'s file logger ({{"step": int, "data": {{…}}}})'
+                )
+            records.append((record["step"], record["data"]))
+    return Log(merge(records), [f"{torn} torn line{'s' if torn > 1 else ''} skipped"] if torn else [])
+
+
+def is_record(record: Any) -> bool:
+    return isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("data"), dict)

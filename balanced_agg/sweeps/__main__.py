@@ -1,0 +1,103 @@
+"""Train a recipe under several aggregation rules and seeds, one run after the other, and compare them."""
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import balanced_agg
+from balanced_agg.sweeps.execute import command, execute, last_lines
+from balanced_agg.sweeps.plan import PlannedRun, plan_runs
+from balanced_agg.terminal import messages, print_table
+
+CHECKOUT = Path(balanced_agg.__file__).parent.parent
+EPILOG = (
+    "Runs that have finished are skipped, those that were cut short go on from their last checkpoint, and a run that "
+    "fails does not keep the others from running. The end is `balanced-agg compare` over all runs that logged anything."
+)
+
+
+def main(arguments: list[str], checkout: Path = CHECKOUT) -> int:
+    # Overrides may stand anywhere, also behind --seeds, which would swallow them.
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("--")]
+    parser = argparse.ArgumentParser(
+        prog="scripts/sweep.sh",
+        usage="%(prog)s RECIPE --modes MODE… --seeds SEED… [options] [Hydra overrides…]",
+        description=__doc__,
+        epilog=EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="a file of recipes/")
+    parser.add_argument("--modes", nargs="+", required=True, metavar="MODE", help="files of configs/aggregation/")
+    parser.add_argument("--seeds", nargs="+", required=True, metavar="SEED", type=int)
+    parser.add_argument("--dir", type=Path, default=checkout / "outputs", help="folder for the runs (default: outputs)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the report (default: DIR/RECIPE-comparison)"
+    )
+    parser.add_argument("--ray-address", metavar="URL", help="submit each run as a job to this Ray cluster's dashboard")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and start nothing")
+    options = parser.parse_args([argument for argument in arguments if argument not in overrides])
+    folder = options.dir.resolve()
+    try:
+        runs = plan_runs(checkout, options.recipe, options.modes, options.seeds, overrides, folder)
+    except ValueError as error:
+        parser.error(str(error))
+
+    attempt = str(int(time.time()))
+    if options.dry_run:
+        for run in runs:
+            print(
+                f"# {run.folder.name}: {run.state}",
+                shlex.join(command(run, checkout, options.ray_address, attempt)),
+                sep="\n",
+            )
+        return 0
+    failed = run_all(runs, checkout, options.ray_address, attempt)
+    compared = compare(runs, options.out or folder / f"{options.recipe}-comparison")
+    return 1 if failed else compared
+
+
+def run_all(runs: list[PlannedRun], checkout: Path, ray_address: str | None, attempt: str) -> list[PlannedRun]:
+    """Run what has not finished, then say what became of each; the runs that failed."""
+    outcomes, failed = [], []
+    for number, run in enumerate(runs, 1):
+        head, before = f"[{number}/{len(runs)}] {run.folder.name}", run.state
+        if before == "finished":
+            messages.print(f"{head}: finished before", markup=False)
+            outcomes.append((run.folder.name, "finished before", "", ""))
+            continue
+        messages.print(
+            f"{head}: {'goes on' if before == 'started' else 'starts'}, log in {run.folder}/log.txt", markup=False
+        )
+        start = time.monotonic()
+        status = execute(
+            run, checkout, ray_address, attempt, say=lambda line: messages.print(f"  {line}", markup=False)
+        )
+        outcomes.append(
+            (run.folder.name, "failed" if status else "finished", str(status), f"{time.monotonic() - start:.0f}")
+        )
+        if status:
+            failed.append(run)
+            messages.print(
+                f"{head}: failed with exit code {status}; the end of its log:\n{last_lines(run)}", markup=False
+            )
+    print_table(("run", "outcome", "exit code", "seconds"), outcomes)
+    return failed
+
+
+def compare(runs: list[PlannedRun], out: Path) -> int:
+    from balanced_agg.comparison.command import run as run_compare
+
+    logged = [str(run.folder) for run in runs if run.metrics.exists() and run.metrics.stat().st_size]
+    if not logged:
+        messages.print("no run has logged anything to compare")
+        return 1
+    return run_compare(logged, out, as_json=False)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("sweep: interrupted; the same command goes on from here")

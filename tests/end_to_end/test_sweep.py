@@ -1,0 +1,66 @@
+"""A real sweep, cut short by Ctrl-C in its first run and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+
+import pytest
+
+from balanced_agg.comparison.file_log import read_log
+from tests.end_to_end.launch import ROOT, launch, wait_for_end
+
+pytestmark = pytest.mark.slow
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+OVERRIDES = [
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "trainer.total_training_steps=3",
+    "trainer.test_freq=1",
+    "trainer.save_freq=1",
+]
+
+
+def interrupt_behind_its_first_checkpoint(arguments: list[str], run, deadline: float = 300) -> list[int]:
+    """Start the sweep, press Ctrl-C once `run` has a checkpoint; the processes that outlive it."""
+    mark = uuid.uuid4().hex
+    command = ["bash", str(ROOT / "scripts/sweep.sh"), *arguments]
+    environment = os.environ | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT), "WANDB_API_KEY": KEY}
+    sweep = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + deadline
+    while not (run / "checkpoints/latest_checkpointed_iteration.txt").exists():
+        assert sweep.poll() is None and time.monotonic() < until, (run / "log.txt").read_text()[-5000:]
+        time.sleep(0.2)
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait(timeout=60) != 0
+    return wait_for_end(mark)
+
+
+def test_a_sweep_that_was_interrupted_goes_on_and_ends_in_a_comparison(tmp_path, arithmetic_model):
+    runs = [tmp_path / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
+    arguments = ["arithmetic", "--modes", "balanced", "sequence", "--seeds", "1", "--dir", str(tmp_path), *OVERRIDES]
+
+    assert interrupt_behind_its_first_checkpoint(arguments, runs[0]) == []
+    logged_before = (runs[0] / "metrics.jsonl").read_bytes()
+    assert not runs[1].exists()
+
+    done = launch(tmp_path / "sweep", "scripts/sweep.sh", *arguments, deadline=600, environment={"WANDB_API_KEY": KEY})
+    assert done.returncode == 0, done.log[-5000:]
+    assert "goes on" in done.log and done.leftover == []
+
+    log = (runs[0] / "metrics.jsonl").read_bytes()
+    assert log.startswith(logged_before) and len(log) > len(logged_before), "a line was lost"
+    first_after = json.loads(log[len(logged_before) :].splitlines()[0])
+    assert first_after["step"] >= 1, "it started again from scratch"
+    for run in runs:
+        steps = read_log(run / "metrics.jsonl").steps
+        assert sorted(steps) == [0, 1, 2, 3]
+        assert all("aggregation/token/positive_share" in steps[step] for step in (1, 2, 3))
+
+    report = tmp_path / "arithmetic-comparison"
+    assert (report / "report.html").is_file() and (report / "comparison.png").is_file()
+    assert all(run.name in (report / "report.html").read_text() for run in runs)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
