@@ -36,15 +36,7 @@ import torch
 from torch import Tensor
 
 from balanced_agg.aggregation import group_numbers, mean_lengths, row_blocks
-
-# Name of the rule (the files of configs/aggregation) -> verl's loss_agg_mode.
-RULES = {
-    "balanced": "balanced",
-    "token": "group-token-mean",
-    "batch_token": "token-mean",
-    "sequence": "seq-mean-token-mean",
-    "dr_grpo": "seq-mean-token-sum-norm",
-}
+from balanced_agg.rules import RULES
 
 
 def aggregation_metrics(

@@ -10,7 +10,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from balanced_agg.verl_plugin import MODE_KEY, MODES
+from balanced_agg.rules import MODE_KEY
+from balanced_agg.verl_plugin import MODES
 
 VERL_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 

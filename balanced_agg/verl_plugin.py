@@ -38,10 +38,10 @@ from torch import Tensor
 from balanced_agg.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.diagnostics import aggregation_metrics, response_advantages
 from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
+from balanced_agg.rules import MODE_KEY
 
 MODES = ("balanced", "group-token-mean")
 FIELD = "length_divisor"
-MODE_KEY = "actor_rollout_ref.actor.loss_agg_mode"
 
 
 @dataclass

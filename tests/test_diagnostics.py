@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from balanced_agg.aggregation import aggregate, length_divisors, response_lengths
-from balanced_agg.diagnostics import RULES, aggregation_metrics, response_advantages
+from balanced_agg.diagnostics import aggregation_metrics, response_advantages
+from balanced_agg.rules import RULES
 
 BUDGET = 64
 # A response as the strategies draw it: its advantage and its length.

@@ -14,17 +14,11 @@ from verl.utils.config import validate_config
 from balanced_agg import launch_checks
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.rewards import compute_score
+from balanced_agg.rules import RULES
 from tests.composed import ROOT, compose_recipe, stand_in_data
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
-MODE_OF = {
-    "balanced": "balanced",
-    "token": "group-token-mean",
-    "sequence": "seq-mean-token-mean",
-    "batch_token": "token-mean",
-    "dr_grpo": "seq-mean-token-sum-norm",
-}
 # File of configs/hardware -> (nodes, GPUs a node)
 TOPOLOGY = {"cpu": (1, 1), "1gpu": (1, 1), "8gpu": (1, 8), "4x8gpu": (4, 8)}
 PAPER_RECIPES = [f"{model}_{data}" for model in ("qwen2.5_math_7b", "qwen3_1.7b") for data in ("dapo17k", "polaris")]
@@ -49,9 +43,9 @@ def own_and_inherited(request, tmp_path_factory) -> tuple[DictConfig, DictConfig
     return written, compose_recipe("inherited", folder=folder)
 
 
-@pytest.mark.parametrize("aggregation", MODE_OF)
+@pytest.mark.parametrize("aggregation", RULES)
 def test_a_recipe_composes_and_resolves_with_every_aggregation(aggregation):
-    recipe, mode = "qwen3_1.7b_dapo17k", MODE_OF[aggregation]
+    recipe, mode = "qwen3_1.7b_dapo17k", RULES[aggregation]
     config = compose_recipe(recipe, f"aggregation={aggregation}", "run.seed=7")
     OmegaConf.resolve(config)
     assert config.actor_rollout_ref.actor.loss_agg_mode == mode
@@ -70,7 +64,7 @@ def test_wandb_tells_mode_model_data_and_seed_of_every_run(recipe):
 
 
 def test_every_aggregation_and_hardware_file_is_covered_above():
-    assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(MODE_OF)
+    assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(RULES)
     assert {path.stem for path in (ROOT / "configs/hardware").glob("*.yaml")} == set(TOPOLOGY)
 
 
@@ -101,12 +95,12 @@ def test_verl_and_our_launch_checks_accept_every_recipe_on_every_hardware(accept
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hardware", TOPOLOGY)
-@pytest.mark.parametrize("aggregation", MODE_OF)
+@pytest.mark.parametrize("aggregation", RULES)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_combination_is_accepted_and_resolves(accept, recipe, aggregation, hardware):
     config = accept(recipe, hardware, f"aggregation={aggregation}")
     OmegaConf.resolve(config)
-    assert config.actor_rollout_ref.actor.loss_agg_mode == MODE_OF[aggregation]
+    assert config.actor_rollout_ref.actor.loss_agg_mode == RULES[aggregation]
 
 
 @pytest.mark.parametrize("recipe", PAPER_RECIPES)

@@ -8,18 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-# loss_agg_mode -> the rule's name in configs/aggregation and in the metrics aggregation/RULE/*. The same as
-# diagnostics.RULES (a test says so), which cannot be asked here because it imports torch.
-RULES = {
-    "balanced": "balanced",
-    "group-token-mean": "token",
-    "token-mean": "batch_token",
-    "seq-mean-token-mean": "sequence",
-    "seq-mean-token-sum-norm": "dr_grpo",
-}
+from balanced_agg.rules import MODE_KEY, RULE_OF
+
 _SEED = re.compile(r"(?P<stem>.+)-seed(?P<seed>\d+)")
 # Lazy, so that the mode is the longest that fits: seq-mean-token-mean ends in token-mean.
-_MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(RULES)})")
+_MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(RULE_OF)})")
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ def identify(name: str, config: Any = None) -> Identity:
     stem = named["stem"] if named else name
     in_stem = _MODE.fullmatch(stem)
 
-    mode = select(config, "actor_rollout_ref.actor.loss_agg_mode")
+    mode = select(config, MODE_KEY)
     seed = first_set(select(config, "run.seed"), select(config, "data.seed"), named and named["seed"])
     if seed is None or (mode is None and named is None):
         raise ValueError(

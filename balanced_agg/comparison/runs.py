@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.comparison.file_log import Log, read_log
-from balanced_agg.comparison.naming import RULES, first_set, identify, select
+from balanced_agg.comparison.naming import first_set, identify, select
 from balanced_agg.comparison.tensorboard_log import has_events, read_tensorboard
 from balanced_agg.comparison.wandb_log import PATH, join_segments, offline_files, read_offline, read_online
+from balanced_agg.rules import RULE_OF
 
 ACCEPTED = (
     "a run folder (with metrics.jsonl), a .jsonl file of verl's file logger, a TensorBoard folder, a wandb offline "
@@ -49,7 +50,7 @@ class Run:
     @property
     def rule(self) -> str | None:
         """Name of its rule in the metrics aggregation/RULE/*; None for a mode without one."""
-        return RULES.get(self.mode)
+        return RULE_OF.get(self.mode)
 
     @property
     def last_step(self) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 from statistics import fmean
 
-from balanced_agg.diagnostics import RULES
 from balanced_agg.inspection.steps import StepMeasures
+from balanced_agg.rules import RULES
 
 MEASURES = ("positive_share", "drift", "long_token_weight", "long_token_weight_within_sign", "effective_sequences")
 

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from balanced_agg.diagnostics import RULES
 from balanced_agg.inspection.steps import StepMeasures
 from balanced_agg.plot_style import GREY, INK, STYLES, Style
 from balanced_agg.replacing import replacing
+from balanced_agg.rules import RULES
 
 # Dr. GRPO and token-mean divide every response by one number, so that their shares and weights are the same.
 RULE_STYLES = {rule: STYLES[RULES[rule]] for rule in ("balanced", "token", "batch_token", "sequence")}

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from balanced_agg.diagnostics import RULES
 from balanced_agg.inspection.answer import MEASURES, sentences, summary
 from balanced_agg.inspection.read import LeftOut
 from balanced_agg.inspection.steps import StepMeasures
+from balanced_agg.rules import RULES
 from balanced_agg.terminal import print_table
 
 UNDEFINED = "-"

@@ -3,8 +3,6 @@
 import pytest
 from omegaconf import OmegaConf
 
-from balanced_agg import diagnostics
-from balanced_agg.comparison import naming
 from balanced_agg.comparison.naming import Identity, identify
 
 
@@ -56,7 +54,3 @@ def test_a_config_without_a_seed_takes_it_from_the_name():
 def test_a_name_that_does_not_tell_says_what_to_rename_it_to(name):
     with pytest.raises(ValueError, match=r"rename it to SETTING-MODE-seed<k>.*\.hydra/config\.yaml"):
         identify(name)
-
-
-def test_rule_names_are_those_of_the_logged_diagnostics():
-    assert naming.RULES == {mode: rule for rule, mode in diagnostics.RULES.items()}

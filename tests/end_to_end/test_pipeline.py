@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from balanced_agg.diagnostics import RULES
+from balanced_agg.inspection.command import run as inspect
+from balanced_agg.rules import RULE_OF
+from tests.composed import compose_recipe
 from tests.end_to_end.launch import train
 from tests.end_to_end.reference import gradient_norm
 from tests.end_to_end.settings_by_step import MODES, SETTINGS
 
 pytestmark = pytest.mark.slow
-
-RULE_OF = {mode: rule for rule, mode in RULES.items()}
 
 SMALL = [
     "data.train_batch_size=4",
@@ -48,6 +48,7 @@ def first_run(tmp_path_factory, arithmetic_model):
         *SMALL,
         "trainer.n_gpus_per_node=2",
         "trainer.total_training_steps=3",
+        f"trainer.rollout_data_dir={folder}/rollouts",
         *replay(folder / "recorded", 1),
         environment={"VERL_USE_EXTERNAL_MODULES": "tests.end_to_end.witness", "WITNESS_DIR": str(folder)},
     )
@@ -77,6 +78,21 @@ def test_rollout_and_actor_log_probs_agree(first_run):
     differences = [float(line) for line in (run.dir.parent / "log_prob_differences.txt").read_text().split()]
     assert len(differences) == 3
     assert max(differences) < 0.01, differences
+
+
+def test_inspect_finds_in_the_dumped_rollouts_what_the_run_logged(first_run, arithmetic_model, capsys):
+    run, _ = first_run
+    longest = compose_recipe("arithmetic").data.max_response_length
+    inspect([run.dir.parent / "rollouts"], as_json=True, tokenizer=str(arithmetic_model), max_response_length=longest)
+    inspected = json.loads(capsys.readouterr().out)["steps"]
+    assert [step["step"] for step in inspected] == [1, 2, 3]
+    for step in inspected:
+        logged = {
+            key.removeprefix("aggregation/"): value
+            for key, value in run.steps[step["step"]].items()
+            if key.startswith("aggregation/")
+        }
+        assert step["metrics"] == pytest.approx(logged, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("role", ["driver", "actor", "vllm"])

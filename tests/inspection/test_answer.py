@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from balanced_agg.diagnostics import RULES, aggregation_metrics
+from balanced_agg.diagnostics import aggregation_metrics
 from balanced_agg.inspection.answer import MEASURES, sentences, summary
 from balanced_agg.inspection.steps import StepMeasures
+from balanced_agg.rules import RULES
 
 
 def step_of(positive, negative, step=1) -> StepMeasures:
