@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 from statistics import mean, pstdev
 
 import pytest
@@ -308,3 +309,11 @@ def test_matrices_and_lists_give_the_same_measures(groups):
 def test_importing_it_brings_no_verl():
     script = "import sys, balanced_agg.diagnostics; print([m for m in ('verl', 'vllm', 'ray') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_readme_explains_every_measure():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    keys = {
+        name.replace("balanced/", "RULE/") for name in measure(HAND) if name.startswith("balanced/") or "/" not in name
+    }
+    assert [key for key in keys if f"`{key}`" not in readme] == []

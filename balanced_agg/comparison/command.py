@@ -54,7 +54,8 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
 def show(summary: dict) -> None:
     for setting in summary["settings"]:
         if setting["benchmarks"]:
-            print_table(table.ACCURACY_HEADER, table.accuracy_rows(setting), table.title(setting), table.CAPTION)
+            title, caption = table.title(setting), table.CAPTION
+            print_table(table.ACCURACY_HEADER, table.accuracy_rows(setting), title, caption, text_columns=2)
             print()
         print_table(table.FINAL_HEADER, table.final_rows(setting), table.title(setting), table.FINAL_CAPTION)
         print()

@@ -13,7 +13,8 @@ CAPTION = (
 )
 FINAL_CAPTION = (
     "Means over the last tenth of the steps, then over seeds. Length gap: (positive - negative) / mean of the two; "
-    "positive share: of the gradient mass, under the mode's own rule."
+    "positive share: of the gradient mass, under the mode's own rule. Entropy: verl averages it as the mode says, so "
+    "under seq-mean-token-mean it is another mean of the same policy's entropies than under the others."
 )
 
 

@@ -82,7 +82,7 @@ def run_all(runs: list[PlannedRun], checkout: Path, ray_address: str | None, att
             messages.print(
                 f"{head}: failed with exit code {status}; the end of its log:\n{last_lines(run)}", markup=False
             )
-    print_table(("run", "outcome", "exit code", "seconds"), outcomes)
+    print_table(("run", "outcome", "exit code", "seconds"), outcomes, text_columns=2)
     return failed
 
 

@@ -24,14 +24,15 @@ OVERRIDES = [
 ]
 
 
-def interrupt_behind_its_first_checkpoint(arguments: list[str], run, deadline: float = 300) -> list[int]:
-    """Start the sweep, press Ctrl-C once `run` has a checkpoint; the processes that outlive it."""
+def interrupt_behind_its_first_step(arguments: list[str], run, deadline: float = 300) -> list[int]:
+    """Start the sweep, press Ctrl-C once `run` has logged a step; the processes that outlive it."""
     mark = uuid.uuid4().hex
     command = ["bash", str(ROOT / "scripts/sweep.sh"), *arguments]
     environment = os.environ | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT), "WANDB_API_KEY": KEY}
     sweep = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     until = time.monotonic() + deadline
-    while not (run / "checkpoints/latest_checkpointed_iteration.txt").exists():
+    # verl saves a step's checkpoint before it logs the step.
+    while not ((run / "metrics.jsonl").exists() and b"actor/grad_norm" in (run / "metrics.jsonl").read_bytes()):
         assert sweep.poll() is None and time.monotonic() < until, (run / "log.txt").read_text()[-5000:]
         time.sleep(0.2)
     os.killpg(sweep.pid, signal.SIGINT)
@@ -43,7 +44,7 @@ def test_a_sweep_that_was_interrupted_goes_on_and_ends_in_a_comparison(tmp_path,
     runs = [tmp_path / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
     arguments = ["arithmetic", "--modes", "balanced", "sequence", "--seeds", "1", "--dir", str(tmp_path), *OVERRIDES]
 
-    assert interrupt_behind_its_first_checkpoint(arguments, runs[0]) == []
+    assert interrupt_behind_its_first_step(arguments, runs[0]) == []
     logged_before = (runs[0] / "metrics.jsonl").read_bytes()
     assert not runs[1].exists()
 
