@@ -12,6 +12,7 @@ from balanced_agg.sweeps.plan import PlannedRun, plan_runs
 from balanced_agg.terminal import messages, print_table
 
 CHECKOUT = Path(balanced_agg.__file__).parent.parent
+FAILED = "failed"
 EPILOG = (
     "Runs that have finished are skipped, those that were cut short go on from their last checkpoint, and a run that "
     "fails does not keep the others from running. The end is `balanced-agg compare` over all runs that logged anything."
@@ -37,6 +38,7 @@ def main(arguments: list[str], checkout: Path = CHECKOUT) -> int:
     )
     parser.add_argument("--ray-address", metavar="URL", help="submit each run as a job to this Ray cluster's dashboard")
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and start nothing")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON, all else on stderr")
     options = parser.parse_args([argument for argument in arguments if argument not in overrides])
     folder = options.dir.resolve()
     try:
@@ -53,47 +55,45 @@ def main(arguments: list[str], checkout: Path = CHECKOUT) -> int:
                 sep="\n",
             )
         return 0
-    failed = run_all(runs, checkout, options.ray_address, attempt)
-    compared = compare(runs, options.out or folder / f"{options.recipe}-comparison")
-    return 1 if failed else compared
+    outcomes = run_all(runs, checkout, options.ray_address, attempt)
+    if not options.json:
+        print_table(("run", "outcome", "exit code", "seconds"), outcomes, text_columns=2)
+    compared = compare(runs, options.out or folder / f"{options.recipe}-comparison", options.json)
+    return 1 if any(outcome == FAILED for _, outcome, *_ in outcomes) else compared
 
 
-def run_all(runs: list[PlannedRun], checkout: Path, ray_address: str | None, attempt: str) -> list[PlannedRun]:
-    """Run what has not finished, then say what became of each; the runs that failed."""
-    outcomes, failed = [], []
+def run_all(runs: list[PlannedRun], checkout: Path, ray_address: str | None, attempt: str) -> list[tuple[str, ...]]:
+    """Run what has not finished; of each run its name, what became of it, exit code and seconds."""
+    outcomes = []
     for number, run in enumerate(runs, 1):
-        head, before = f"[{number}/{len(runs)}] {run.folder.name}", run.state
+        name, before = run.folder.name, run.state
+        head = f"[{number}/{len(runs)}] {name}"
         if before == "finished":
-            messages.print(f"{head}: finished before", markup=False)
-            outcomes.append((run.folder.name, "finished before", "", ""))
+            say(f"{head}: finished before")
+            outcomes.append((name, "finished before", "", ""))
             continue
-        messages.print(
-            f"{head}: {'goes on' if before == 'started' else 'starts'}, log in {run.folder}/log.txt", markup=False
-        )
+        say(f"{head}: {'goes on' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
         start = time.monotonic()
-        status = execute(
-            run, checkout, ray_address, attempt, say=lambda line: messages.print(f"  {line}", markup=False)
-        )
-        outcomes.append(
-            (run.folder.name, "failed" if status else "finished", str(status), f"{time.monotonic() - start:.0f}")
-        )
+        status = execute(run, checkout, ray_address, attempt, say=lambda line: say(f"  {line}"))
+        seconds = f"{time.monotonic() - start:.0f}"
+        outcomes.append((name, FAILED if status else "finished", str(status), seconds))
         if status:
-            failed.append(run)
-            messages.print(
-                f"{head}: failed with exit code {status}; the end of its log:\n{last_lines(run)}", markup=False
-            )
-    print_table(("run", "outcome", "exit code", "seconds"), outcomes, text_columns=2)
-    return failed
+            say(f"{head}: failed with exit code {status}; the end of its log:\n{last_lines(run)}")
+    return outcomes
 
 
-def compare(runs: list[PlannedRun], out: Path) -> int:
+def say(line: str) -> None:
+    messages.print(line, markup=False)
+
+
+def compare(runs: list[PlannedRun], out: Path, as_json: bool) -> int:
     from balanced_agg.comparison.command import run as run_compare
 
     logged = [str(run.folder) for run in runs if run.metrics.exists() and run.metrics.stat().st_size]
     if not logged:
-        messages.print("no run has logged anything to compare")
+        say("no run has logged anything to compare")
         return 1
-    return run_compare(logged, out, as_json=False)
+    return run_compare(logged, out, as_json)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,13 @@ def test_a_run_that_failed_goes_on_from_where_it_was(checkout):
     assert times_started(checkout) == dict(zip(NAMES, (1, 1, 2, 2), strict=True))
 
 
+def test_json_is_alone_on_stdout(checkout, capsys):
+    (checkout / "scripts/failing").write_text("1\n")
+    assert main([*SWEEP, "--json"], checkout) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {run["name"] for run in found["runs"]} == set(NAMES)
+
+
 def test_a_dry_run_starts_nothing(checkout, capsys):
     assert main([*SWEEP, "--dry-run"], checkout) == 0
     assert capsys.readouterr().out.count("train.sh toy aggregation=") == 4
