@@ -27,7 +27,7 @@ RC = {
 }
 DPI = 150
 CUT_SHORT = ", cut short"
-OVERVIEW = ("validation_accuracy", "response_length", "length_gap", "entropy")
+OVERVIEW = ("validation_accuracy", "response_length", "length_gap", "positive_share")
 
 
 @dataclass(frozen=True)
