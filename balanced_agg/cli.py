@@ -58,7 +58,7 @@ def compare(
 
 @app.command()
 def inspect(
-    rollouts: Annotated[list[Path], typer.Argument(metavar="ROLLOUTS…", help="Folders, .jsonl or .parquet files.")],
+    rollouts: Annotated[list[Path], typer.Argument(metavar="ROLLOUTS", help="Folders, .jsonl or .parquet files.")],
     out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a picture to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all measures of all steps as JSON.")] = False,
     tokenizer: Annotated[
@@ -125,8 +125,8 @@ def inspect(
 
 @app.command()
 def doctor(
-    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Also hold this recipe against it.")] = None,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[OVERRIDES…]", help="Hydra overrides.")] = None,
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Also hold this recipe against it.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="Hydra overrides.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the lines as JSON.")] = False,
 ) -> None:
     """Is this machine ready: versions, plugin, platform, GPUs, disk, Ray, wandb, and what a recipe asks for?
