@@ -2,7 +2,8 @@
 
 verl imports this module in every process (driver, Ray workers, vLLM workers) before anything else of its own. verl
 0.9.1 has registries for losses, advantages and engines but none for aggregation modes, so nine functions are
-wrapped, each as its module is first imported and before another module can bind the name. Nothing else is touched.
+wrapped, each as its module is first imported and before another module can bind the name. What is wrapped for faults
+during a run is in faults/in_verl.py. Nothing else is touched.
 
     wrapped                                          why
     ActorConfig.__post_init__                        its list of modes is a literal: let ours pass
@@ -37,6 +38,7 @@ from torch import Tensor
 
 from balanced_agg.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.diagnostics import aggregation_metrics, response_advantages
+from balanced_agg.faults.in_verl import WRAPPERS as FAULT_WRAPPERS
 from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
 from balanced_agg.rules import MODE_KEY
 
@@ -250,7 +252,7 @@ _WRAPPERS = (
 
 
 if verl.__version__ in TESTED_VERL:
-    for _module, _name, _wrapper in _WRAPPERS:
+    for _module, _name, _wrapper in _WRAPPERS + FAULT_WRAPPERS:
         wrap_when_imported(_module, _name, _wrapper)
 else:
     # verl swallows what a plugin raises at import, so the refusal waits for a config that asks for our modes.
