@@ -38,7 +38,7 @@ def count_faults(keys: Sequence[str], extra_fields: Sequence[dict[str, Any]], ex
     """
     last = {key.rpartition("_")[0]: fields for key, fields in sorted(zip(keys, extra_fields, strict=True), key=_order)}
     reported = [fields.get("reward_extra_info") or {} for fields in last.values()]
-    reasons = [fields[REASON] for fields in last.values() if REASON in fields]
+    reasons = [info[REASON] for info in reported if REASON in info]
     defaulted = sum(info.get("grader_failed", 0) > 0 for info in reported)
     return Faults(expected, len(last), defaulted, reasons[0] if reasons else None)
 

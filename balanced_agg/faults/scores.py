@@ -7,8 +7,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# Where a response's extra fields tell why its score is the default.
-REASON = "score_default_reason"
+# Where a response's reward_extra_info tells why its score is the default.
+REASON = "grader_failure"
 LONGEST_REASON = 300  # characters
 
 
@@ -45,16 +45,16 @@ class Defaults:
         if data_source not in self._reported:
             self._reported[data_source] = {name: 0.0 for name, value in reported.items() if isinstance(value, Real)}
 
-    def replace(self, data_source: str, error: Exception) -> dict[str, float]:
+    def replace(self, data_source: str, error: Exception) -> dict[str, float | str]:
         """What is reported in place of a score that did not come."""
         kind = type(error).__name__
         if kind not in self._logged:
             self._logged.add(kind)
-            logger.warning(
+            logger.error(
                 "a %s response scores 0 because its score did not come; reward/defaulted counts these, and further "
                 "ones of this kind are not logged: %s",
                 data_source,
                 reason(error),
                 exc_info=error,
             )
-        return self._reported.get(data_source, {}) | {"grader_failed": 1.0}
+        return self._reported.get(data_source, {}) | {"grader_failed": 1.0, REASON: reason(error)}

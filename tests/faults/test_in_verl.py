@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ray.exceptions import ActorDiedError
 from tensordict import TensorDict
 from tensordict.tensorclass import NonTensorStack
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput, AgentLoopWorker
@@ -13,12 +14,14 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.faults import in_verl
+from balanced_agg.faults.reward_worker import GuardedRewardWorker
 from balanced_agg.faults.scores import REASON
 from tests.composed import compose_recipe
 
 # What a function in a user's file may do, by the prompt's ground truth.
 FUNCTION = """
 import threading
+
 {async_}def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     if ground_truth == "raises":
         raise ValueError("boom")
@@ -34,11 +37,9 @@ KINDS = {
 TEXT = "#7"
 
 
-class Handle:
-    """A reward worker in this process, called as a Ray actor is."""
-
-    def __init__(self, worker: RewardLoopWorker):
-        self.compute_score = SimpleNamespace(remote=worker.compute_score)
+def handle(compute_score) -> SimpleNamespace:
+    """An async function as that of a Ray actor."""
+    return SimpleNamespace(compute_score=SimpleNamespace(remote=compute_score))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -56,16 +57,17 @@ def worker(request, tmp_path_factory):
     )
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    patch = pytest.MonkeyPatch()
-    patch.setattr(in_verl, "end_if_frozen", lambda seconds: None)  # these processes are the tests'
-    agent_loop_worker = AgentLoopWorker.__new__(AgentLoopWorker)
-    agent_loop_worker.reward_loop_worker_handles = [Handle(RewardLoopWorker(config))]
-    agent_loop_worker.processor = agent_loop_worker.mm_processor_kwargs = None
-    agent_loop_worker.loop = loop
-    yield agent_loop_worker
-    patch.undo()
+    yield agent_loop_worker(loop, handle(RewardLoopWorker(config).compute_score))
     asyncio.set_event_loop(None)
     loop.close()
+
+
+def agent_loop_worker(loop, reward_worker) -> AgentLoopWorker:
+    worker = AgentLoopWorker.__new__(AgentLoopWorker)
+    worker.reward_loop_worker_handles = [GuardedRewardWorker(reward_worker)]
+    worker.processor = worker.mm_processor_kwargs = None
+    worker.loop = loop
+    return worker
 
 
 def scored(worker, *truths: str) -> list[AgentLoopOutput]:
@@ -114,8 +116,8 @@ def test_each_fault_scores_zero_and_says_why_and_its_neighbours_are_graded(worke
     responses = scored(worker, *(truth for fault in FAULTS for truth in (fault, "8")))
     for (fault, why), failed, neighbour in zip(FAULTS.items(), responses[::2], responses[1::2], strict=True):
         assert failed.as_dict()["rm_scores"].tolist() == [0.0, 0.0], fault
-        assert why in failed.extra_fields[REASON]
         reported = failed.extra_fields["reward_extra_info"]
+        assert why in reported.pop(REASON)
         assert reported == {"score": 0.0, "acc": 0.0, "format": 0.0, "grader_failed": 1.0}
         assert neighbour.as_dict()["rm_scores"][-1] == 0.5
 
@@ -129,10 +131,16 @@ def test_what_verls_rate_limited_manager_defaults_is_counted(worker):
     async def compute_score(data):
         return {"reward_score": 0.0, "reward_extra_info": {"acc": 0.0, "timeout": True}}
 
-    handle = SimpleNamespace(compute_score=SimpleNamespace(remote=compute_score))
-    other = AgentLoopWorker.__new__(AgentLoopWorker)
-    other.__dict__ |= worker.__dict__ | {"reward_loop_worker_handles": [handle]}
-    (response,) = scored(other, "8")
+    (response,) = scored(agent_loop_worker(worker.loop, handle(compute_score)), "8")
+    assert response.extra_fields["reward_extra_info"]["grader_failed"] == 1.0
+
+
+def test_a_worker_that_died_costs_the_scores_that_it_owed(worker):
+    async def compute_score(data):
+        raise ActorDiedError()
+
+    (response,) = scored(agent_loop_worker(worker.loop, handle(compute_score)), "8")
+    assert response.reward_score == 0.0
     assert response.extra_fields["reward_extra_info"]["grader_failed"] == 1.0
 
 
@@ -177,5 +185,5 @@ def test_a_step_with_mostly_defaults_is_not_trained_on(trainer):
 
 def test_a_score_that_is_no_number_is_not_trained_on(trainer):
     trainer.rows["a_3_0"]["score"] = math.nan
-    with pytest.raises(RuntimeError, match="step 3: .*not a finite number"):
+    with pytest.raises(RuntimeError, match="step 3: .*not finite"):
         advance(trainer)

@@ -33,13 +33,14 @@ def test_the_reason_is_one_short_line():
 def test_a_default_reports_the_numbers_of_its_data_source_as_zero():
     defaults = Defaults()
     defaults.learn("maths", {"acc": 1.0, "format": 0.5, "pred": "8", "grader_failed": 0.0})
-    assert defaults.replace("maths", ValueError()) == {"acc": 0.0, "format": 0.0, "grader_failed": 1.0}
-    assert defaults.replace("code", ValueError()) == {"grader_failed": 1.0}
+    told = {"grader_failed": 1.0, REASON: "ValueError: boom"}
+    assert defaults.replace("maths", ValueError("boom")) == {"acc": 0.0, "format": 0.0} | told
+    assert defaults.replace("code", ValueError("boom")) == told
 
 
 def test_each_kind_of_error_is_logged_once_with_its_traceback(caplog):
     defaults = Defaults()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.ERROR):
         for error in (ValueError("first"), ValueError("second"), KeyError("score")):
             try:
                 raise error
@@ -51,7 +52,7 @@ def test_each_kind_of_error_is_logged_once_with_its_traceback(caplog):
 
 
 def row(failed: float = 0.0, why: str | None = None) -> dict:
-    return {"reward_extra_info": {"grader_failed": failed}} | ({REASON: why} if why else {})
+    return {"reward_extra_info": {"grader_failed": failed} | ({REASON: why} if why else {})}
 
 
 def test_defaults_and_missing_responses_are_counted():
