@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=${1:-}
 if [ ! -f "$root/recipes/$recipe.yaml" ]; then
-  echo "usage: scripts/train.sh RECIPE [overrides…]; recipes: $(cd "$root/recipes" && ls ./*.yaml | xargs -n1 basename -s .yaml | xargs)" >&2
+  echo "usage: scripts/train.sh RECIPE [overrides…]; recipes: $(basename --suffix .yaml "$root"/recipes/*.yaml | xargs)" >&2
   exit 2
 fi
 shift

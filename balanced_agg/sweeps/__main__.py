@@ -46,23 +46,22 @@ def main(arguments: list[str], checkout: Path = CHECKOUT) -> int:
     except ValueError as error:
         parser.error(str(error))
 
-    attempt = str(int(time.time()))
     if options.dry_run:
         for run in runs:
             print(
                 f"# {run.folder.name}: {run.state}",
-                shlex.join(command(run, checkout, options.ray_address, attempt)),
+                shlex.join(command(run, checkout, options.ray_address)),
                 sep="\n",
             )
         return 0
-    outcomes = run_all(runs, checkout, options.ray_address, attempt)
+    outcomes = run_all(runs, checkout, options.ray_address)
     if not options.json:
         print_table(("run", "outcome", "exit code", "seconds"), outcomes, text_columns=2)
     compared = compare(runs, options.out or folder / f"{options.recipe}-comparison", options.json)
     return 1 if any(outcome == FAILED for _, outcome, *_ in outcomes) else compared
 
 
-def run_all(runs: list[PlannedRun], checkout: Path, ray_address: str | None, attempt: str) -> list[tuple[str, ...]]:
+def run_all(runs: list[PlannedRun], checkout: Path, ray_address: str | None) -> list[tuple[str, ...]]:
     """Run what has not finished; of each run its name, what became of it, exit code and seconds."""
     outcomes = []
     for number, run in enumerate(runs, 1):
@@ -74,7 +73,7 @@ def run_all(runs: list[PlannedRun], checkout: Path, ray_address: str | None, att
             continue
         say(f"{head}: {'goes on' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
         start = time.monotonic()
-        status = execute(run, checkout, ray_address, attempt, say=lambda line: say(f"  {line}"))
+        status = execute(run, checkout, ray_address, say=lambda line: say(f"  {line}"))
         seconds = f"{time.monotonic() - start:.0f}"
         outcomes.append((name, FAILED if status else "finished", str(status), seconds))
         if status:

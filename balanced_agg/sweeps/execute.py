@@ -1,9 +1,8 @@
-"""One run of a sweep as a process: scripts/train.sh here, or the same as a job of a Ray cluster."""
+"""One run of a sweep as a process: scripts/train.sh here, or scripts/submit.sh for a Ray cluster."""
 
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,21 +10,14 @@ from balanced_agg.runs.follow import describe, follow
 from balanced_agg.sweeps.plan import PlannedRun
 
 
-def command(run: PlannedRun, checkout: Path, ray_address: str | None = None, attempt: str = "") -> list[str]:
-    """What starts the run. A Ray job needs the checkout and the run's folder at the same path on the cluster."""
-    train = ["bash", str(checkout / "scripts/train.sh"), *run.arguments]
-    if ray_address is None:
-        return train
-    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", ray_address]
-    return [*submit, "--submission-id", job_id(run, attempt), "--", *train]
+def command(run: PlannedRun, checkout: Path, ray_address: str | None = None) -> list[str]:
+    """What starts the run: on this machine, or on a Ray cluster."""
+    script = "scripts/train.sh" if ray_address is None else "scripts/submit.sh"
+    where = [] if ray_address is None else ["--ray-address", ray_address]
+    return ["bash", str(checkout / script), *run.arguments, *where]
 
 
-def job_id(run: PlannedRun, attempt: str) -> str:
-    """Ray takes each id once, so a run that is tried again needs another `attempt`."""
-    return f"{run.folder.name}-{attempt}"
-
-
-def execute(run: PlannedRun, checkout: Path, ray_address: str | None, attempt: str, say: Callable[[str], None]) -> int:
+def execute(run: PlannedRun, checkout: Path, ray_address: str | None, say: Callable[[str], None]) -> int:
     """Run it to its end and return its exit status; its output is appended to log.txt in its folder.
 
     `say` gets a line for each step that is logged. KeyboardInterrupt is raised again once the run has ended, too.
@@ -35,24 +27,21 @@ def execute(run: PlannedRun, checkout: Path, ray_address: str | None, attempt: s
     logged_before = run.metrics.stat().st_size if run.metrics.exists() else 0
     with (run.folder / "log.txt").open("a") as log:
         process = subprocess.Popen(
-            command(run, checkout, ray_address, attempt), stdout=log, stderr=subprocess.STDOUT, cwd=checkout
+            command(run, checkout, ray_address), stdout=log, stderr=subprocess.STDOUT, cwd=checkout
         )
         try:
             for record in follow(process, run.metrics, logged_before, say):
                 say(describe(record["step"], record["data"]))
         except KeyboardInterrupt:
-            _end(process, run, ray_address, attempt)
+            _let_it_end(process)
             raise
     if process.returncode == 0:
         run.record(finished=True)
     return process.returncode
 
 
-def _end(process: subprocess.Popen, run: PlannedRun, ray_address: str | None, attempt: str) -> None:
-    """A local run has had the Ctrl-C itself; a job has to be told."""
-    if ray_address is not None:
-        stop = [sys.executable, "-m", "ray.scripts.scripts", "job", "stop", "--address", ray_address]
-        subprocess.run([*stop, job_id(run, attempt)], stdout=subprocess.DEVNULL)
+def _let_it_end(process: subprocess.Popen) -> None:
+    """The run has had the Ctrl-C itself, being in the same process group."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process.wait()

@@ -100,8 +100,8 @@ def test_a_dry_run_starts_nothing(checkout, capsys):
 def test_a_ray_job_is_the_same_command_on_the_cluster(checkout, capsys):
     main([*SWEEP, "--dry-run", "--ray-address", "http://head:8265"], checkout)
     line = capsys.readouterr().out.splitlines()[1]
-    assert "job submit --address http://head:8265 --submission-id toy-balanced-seed1-" in line
-    assert " -- bash " in line and "run.seed=1" in line
+    assert "scripts/submit.sh toy aggregation=balanced run.seed=1 " in line
+    assert line.endswith(" --ray-address http://head:8265")
 
 
 REFUSED = {

@@ -1,0 +1,50 @@
+"""The token that lets a process join a Ray cluster or submit to it, handed over in a file that only its owner reads.
+
+Ray takes it from ``RAY_AUTH_TOKEN``, else from the file that ``RAY_AUTH_TOKEN_PATH`` names, else from
+``~/.ray/auth_token``. https://docs.ray.io/en/latest/ray-security/token-auth.html
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def token_file() -> Path:
+    """Where Ray looks for the token."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return (Path(named) if named else Path.home() / ".ray/auth_token").absolute()
+
+
+def create() -> Path:
+    """Write a new token of 256 bits where there is none; returns its file."""
+    file = token_file()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file
+    with open(descriptor, "w") as opened:
+        opened.write(secrets.token_hex(32))
+    return file
+
+
+def require() -> Path:
+    """The file of a token that no one but its owner can read; Ray is told to ask for it.
+
+    ValueError: authentication is switched off, or the file is missing, empty or open to others.
+    """
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode != "token":
+        raise ValueError(f"RAY_AUTH_MODE={mode} lets anyone run code on the cluster; unset it")
+    file = token_file()
+    if not file.is_file():
+        raise ValueError(
+            f"{file}, which should hold the cluster's token, does not exist; copy it from the head "
+            f"(`install -m 600`), or name another file with RAY_AUTH_TOKEN_PATH"
+        )
+    status = file.stat()
+    if status.st_mode & 0o077:
+        raise ValueError(f"{file} has mode {status.st_mode & 0o777:o}, so that others can read the token; chmod 600 it")
+    if status.st_size == 0:
+        raise ValueError(f"{file} is empty; copy the cluster's token from the head")
+    return file
