@@ -35,7 +35,8 @@ def connect(url: str, seconds: float, nodes: int) -> JobSubmissionClient:
         if time.monotonic() > until:
             raise TimeoutError(f"no cluster of {nodes} nodes at {url} within {seconds:g} s: {found}")
         if not waiting:
-            waiting = say(f"waiting up to {seconds:g} s for {nodes} nodes at {url}")
+            say(f"waiting up to {seconds:g} s for {nodes} nodes at {url}")
+            waiting = True
         time.sleep(POLL_SECONDS)
 
 
@@ -43,6 +44,8 @@ def run(client: JobSubmissionClient, url: str, job: str, entrypoint: str, enviro
     """Run a command as the job of this id, print its output, and return its exit status; 128 + signal if stopped.
 
     Ctrl-C and SIGTERM stop the job. Either way its actors are gone when this returns: the next job can have their GPUs.
+
+    RuntimeError, ConnectionError: the cluster does not take the job, or is gone.
     """
     with signals_raise_system_exit():
         try:
@@ -114,6 +117,5 @@ def _wait(until: Callable[[], bool], seconds: float = float("inf")) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def say(line: str) -> bool:
+def say(line: str) -> None:
     print(f"submit: {line}", file=sys.stderr, flush=True)
-    return True

@@ -54,16 +54,15 @@ def main(arguments: list[str], checkout: Path = CHECKOUT) -> int:
     from balanced_agg.clusters import ray_job
 
     try:
-        client = ray_job.connect(options.ray_address, options.wait, options.nodes or 1)
-    except (TimeoutError, RuntimeError) as error:
+        return ray_job.run(
+            ray_job.connect(options.ray_address, options.wait, options.nodes or 1),
+            options.ray_address,
+            job=f"{options.recipe}-{uuid.uuid4().hex[:8]}",
+            entrypoint=shlex.join(train_command(checkout, options.recipe, options.nodes, overrides)),
+            environment=passed_on(os.environ),
+        )
+    except (TimeoutError, ConnectionError, RuntimeError) as error:
         sys.exit(f"submit: {error}")
-    return ray_job.run(
-        client,
-        options.ray_address,
-        job=f"{options.recipe}-{uuid.uuid4().hex[:8]}",
-        entrypoint=shlex.join(train_command(checkout, options.recipe, options.nodes, overrides)),
-        environment=passed_on(os.environ),
-    )
 
 
 def train_command(checkout: Path, recipe: str, nodes: int | None, overrides: list[str]) -> list[str]:

@@ -151,6 +151,18 @@ def test_a_stream_that_breaks_is_no_end_of_the_job(cluster, capsys):
     assert "output is lost from here on: WebSocket" in capsys.readouterr().err
 
 
+def test_a_cluster_that_is_gone_is_one_message(cluster, monkeypatch, capsys):
+    def gone(job):
+        raise ConnectionError("connection refused")
+
+    cluster.output = [RuntimeError("WebSocket connection closed")]
+    monkeypatch.setattr(cluster, "get_job_status", gone)
+    monkeypatch.setattr(cluster, "get_job_info", gone)
+    with pytest.raises(SystemExit, match="submit: connection refused"):
+        submitted()
+    assert "cannot see that job arithmetic-" in capsys.readouterr().err
+
+
 def test_it_waits_for_the_cluster_and_all_its_nodes(cluster, capsys):
     cluster.answers, cluster.nodes = [ConnectionError("refused"), None, None, None], [1, 1, 2]
     assert submitted("--nodes", "2") == 0
