@@ -1,9 +1,9 @@
 """Balanced Aggregation inside an unmodified verl: the entry point of the group ``verl.plugins``.
 
 verl imports this module in every process (driver, Ray workers, vLLM workers) before anything else of its own. verl
-0.9.1 has registries for losses, advantages and engines but none for aggregation modes, so nine functions are
+0.9.1 has registries for losses, advantages and engines but none for aggregation modes, so eight functions are
 wrapped, each as its module is first imported and before another module can bind the name. What is wrapped for faults
-during a run is in faults/in_verl.py. Nothing else is touched.
+during a run is in faults/in_verl.py, and for runs that are killed in resume/in_verl.py. Nothing else is touched.
 
     wrapped                                          why
     ActorConfig.__post_init__                        its list of modes is a literal: let ours pass
@@ -15,17 +15,14 @@ during a run is in faults/in_verl.py. Nothing else is touched.
     core_algos.get_policy_loss_fn                    the policy term, and only it, divides by the held divisor
     core_algos.agg_loss                              an if-chain over modes: add ours
     PPOTrainer._compute_metrics                      add what every rule would do to the step's batch (diagnostics.py)
-    tracking.FileLogger.__init__                     it wipes its file: a resumed run appends instead
 
-Under verl's own modes all but the last two pass straight through; those two only add to what is logged.
+Under verl's own modes all but the last pass straight through, and that one only adds to what is logged.
 
 Under our modes only the policy-gradient term is balanced. Entropy and KL terms keep verl's ``token-mean`` over the
 mini-batch, so their scale and coefficients mean what they mean there. A policy loss under our modes without a divisor
 at hand raises: there is no fall-back to the statistics of a micro-batch.
 """
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +37,7 @@ from balanced_agg.aggregation import aggregate, length_divisors, response_length
 from balanced_agg.diagnostics import aggregation_metrics, response_advantages
 from balanced_agg.faults.in_verl import WRAPPERS as FAULT_WRAPPERS
 from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
+from balanced_agg.resume.in_verl import WRAPPERS as RESUME_WRAPPERS
 from balanced_agg.rules import MODE_KEY
 
 MODES = ("balanced", "group-token-mean")
@@ -137,24 +135,6 @@ def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict)
     return compute_metrics(*args, **kwargs)
 
 
-def _append_to_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
-    tracking = sys.modules["verl.utils.tracking"]
-
-    def open_to_append(path: str, mode: str, **options: Any) -> Any:
-        file = open(path, mode.replace("wb", "ab+"), **options)
-        # A run that was killed while it wrote leaves half a line; the next one must not be glued to it.
-        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
-            file.write(b"\n")
-        return file
-
-    # The path is known to verl's __init__ alone, which opens it by name: for that call, the name is ours.
-    tracking.open = open_to_append
-    try:
-        wrapped(*args, **kwargs)
-    finally:
-        del tracking.open
-
-
 def _hold_no_divisor(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
     with _holding(_MicroBatch(divisor=None)):
         return wrapped(*args, **kwargs)
@@ -247,12 +227,11 @@ _WRAPPERS = (
     ("verl.trainer.ppo.core_algos", "get_policy_loss_fn", _mark_policy_term),
     ("verl.trainer.ppo.core_algos", "agg_loss", _aggregate_our_modes),
     ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_metrics", _add_diagnostics),
-    ("verl.utils.tracking", "FileLogger.__init__", _append_to_log),
 )
 
 
 if verl.__version__ in TESTED_VERL:
-    for _module, _name, _wrapper in _WRAPPERS + FAULT_WRAPPERS:
+    for _module, _name, _wrapper in _WRAPPERS + FAULT_WRAPPERS + RESUME_WRAPPERS:
         wrap_when_imported(_module, _name, _wrapper)
 else:
     # verl swallows what a plugin raises at import, so the refusal waits for a config that asks for our modes.

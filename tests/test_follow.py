@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from balanced_agg.runs import follow as run_follow
 from balanced_agg.runs.follow import read_records
 
 
@@ -52,3 +53,18 @@ def test_a_half_written_line_waits_until_it_is_whole(tmp_path):
     records, position = read_records(path, position)
     assert [record["step"] for record in records] == [2]
     assert read_records(path, position) == ([], position)
+
+
+def test_a_run_that_goes_on_with_a_cut_log_is_shown_from_its_first_record(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}, "data": {{}}}}\n' for step in range(9)))
+    goes_on = """
+import os, sys
+path = sys.argv[1]
+with open(path + ".new", "w") as log:
+    log.write('{"step": 0, "data": {}}\\n{"step": 1, "data": {"long": "%s"}}\\n' % ("x" * 999))
+os.replace(path + ".new", path)
+"""
+    process = subprocess.Popen([sys.executable, "-c", goes_on, str(path)])
+    records = list(run_follow.follow(process, path, path.stat().st_size))
+    assert [record["step"] for record in records] == [1]

@@ -1,15 +1,12 @@
-"""What the plugin adds to a run's log: the diagnostics of every step, and lines that a resumed run does not wipe."""
+"""What the plugin adds to a run's log: the diagnostics of every step."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
 import torch
-import verl.utils.tracking
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from tensordict.tensorclass import NonTensorStack
-from verl.utils.tracking import Tracking
 
 from balanced_agg import verl_plugin
 from balanced_agg.diagnostics import aggregation_metrics
@@ -64,37 +61,3 @@ def test_dr_grpo_divides_by_the_constant_that_the_run_would_use(queue):
     key = "aggregation/dr_grpo/drift"
     assert by_factor[key] == pytest.approx(4 * by_length[key])
     assert by_length[key] != 0
-
-
-@pytest.fixture
-def log(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.jsonl"
-    monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(path))
-    return path
-
-
-def run(*steps: int) -> None:
-    tracking = Tracking("project", "experiment", ["file"])
-    for step in steps:
-        tracking.log({"value": step}, step)
-    tracking.finish()
-
-
-def test_a_resumed_run_appends_to_its_log(log):
-    run(0, 1, 2)
-    run(2, 3)
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [0, 1, 2, 2, 3]
-
-
-def test_a_line_that_a_killed_run_left_half_written_spoils_no_other(log):
-    run(0, 1)
-    log.write_bytes(log.read_bytes()[:-7])
-    run(1, 2)
-    lines = log.read_text().splitlines()
-    assert len(lines) == 4
-    assert [json.loads(line)["step"] for line in (lines[0], *lines[2:])] == [0, 1, 2]
-
-
-def test_verls_own_open_is_back_when_the_logger_is_made(log):
-    run(0)
-    assert not hasattr(verl.utils.tracking, "open")

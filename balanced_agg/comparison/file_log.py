@@ -21,7 +21,7 @@ class Log:
     notes: list[str] = field(default_factory=list)
 
 
-def merge(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, float]]:
+def history(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, Any]]:
     """One set of metrics a step, from (step, metrics) records in the order they were written.
 
     A resumed run continues in the same log, from its last checkpoint, and so repeats steps that an earlier process had
@@ -30,17 +30,20 @@ def merge(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, 
     - a record of step s supersedes all earlier records of steps > s: the process that logged those is gone;
     - it is merged into an earlier record of the same s, its values winning: verl logs validation and training of a step
       apart, and a resumed run logs a validation alone at the step of its checkpoint.
-
-    Values that are no finite number (null, NaN, infinity, text, tables) are left out.
     """
-    steps: dict[int, dict[str, float]] = {}
+    steps: dict[int, dict[str, Any]] = {}
     newest = None
     for step, metrics in records:
         if newest is not None and step < newest:
             steps = {earlier: steps[earlier] for earlier in steps if earlier <= step}
         newest = step
-        steps.setdefault(step, {}).update({key: float(value) for key, value in metrics.items() if is_number(value)})
+        steps.setdefault(step, {}).update(metrics)
     return steps
+
+
+def merge(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, float]]:
+    """The :func:`history` of the finite numbers. Others (null, NaN, infinity, text, tables) are left out."""
+    return history((step, {k: float(v) for k, v in metrics.items() if is_number(v)}) for step, metrics in records)
 
 
 def is_number(value: Any) -> bool:
@@ -48,10 +51,19 @@ def is_number(value: Any) -> bool:
 
 
 def read_log(path: Path) -> Log:
-    """The log at `path`, its records merged by :func:`merge`.
+    """The log at `path`, its records merged by :func:`merge`, and torn lines counted in the notes.
 
-    A run that is killed while it writes leaves a torn line; such lines are skipped and counted in the notes. A run that
-    fails before its first step leaves an empty file, which is a log without steps.
+    A run that fails before its first step leaves an empty file, which is a log without steps.
+
+    Raises:
+        ValueError: a line that is JSON but no record of verl's file logger.
+    """
+    records, torn = read_records(path)
+    return Log(merge(records), [f"{torn} torn line{'s' if torn > 1 else ''} skipped"] if torn else [])
+
+
+def read_records(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+    """The (step, metrics) records of a log as they were written, and the number of lines that a killed run left torn.
 
     Raises:
         ValueError: a line that is JSON but no record of verl's file logger.
@@ -71,7 +83,7 @@ def read_log(path: Path) -> Log:
                     f'{path}, line {number} is no record of verl\'s file logger ({{"step": int, "data": {{…}}}})'
                 )
             records.append((record["step"], record["data"]))
-    return Log(merge(records), [f"{torn} torn line{'s' if torn > 1 else ''} skipped"] if torn else [])
+    return records, torn
 
 
 def is_record(record: Any) -> bool:

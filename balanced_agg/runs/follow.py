@@ -43,9 +43,16 @@ def read_records(path: Path, position: int) -> tuple[list[dict], int]:
     with path.open("rb") as file:
         file.seek(position)
         complete, newline, _ = file.read().rpartition(b"\n")
-    # A resumed run ends the half line of a killed one, which leaves a blank one here.
     records = [json.loads(line) for line in complete.splitlines() if line.strip()]
     return records, position + len(complete) + len(newline)
+
+
+def inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+def start_of_last_line(path: Path) -> int:
+    return path.read_bytes().rstrip(b"\n").rfind(b"\n") + 1
 
 
 def say_now(line: str) -> None:
@@ -58,10 +65,17 @@ def follow(
     position: int = 0,
     say: Callable[[str], None] = say_now,
 ) -> Iterator[dict]:
-    """Yield each step logged behind a byte position until the process has ended; `say` so while nothing is logged."""
+    """Yield each step logged behind a byte position until the process has ended; `say` so while nothing is logged.
+
+    A run that goes on replaces its log by what stays of it and, as its last line, the first record of its own.
+    """
     start = silent_since = time.monotonic()
+    log = inode(metrics_path)
     while True:
         ended = process.poll() is not None
+        if log != (log_now := inode(metrics_path)):
+            position = start_of_last_line(metrics_path) if log else position
+            log = log_now
         records, position = read_records(metrics_path, position)
         yield from records
         if ended:

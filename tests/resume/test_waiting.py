@@ -1,0 +1,88 @@
+"""A process that waits for another one finds out that it has died."""
+
+import tempfile
+import time
+
+import pytest
+import ray
+import zmq
+
+from balanced_agg.resume.waiting import AnsweredSocket, Watch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    own = {"address": "local", "include_dashboard": False, "log_to_driver": False}
+    with tempfile.TemporaryDirectory() as folder:
+        ray.init(**own, num_cpus=2, object_store_memory=100_000_000, _temp_dir=folder)
+        yield
+        ray.shutdown()
+
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def fail(self):
+        raise LookupError("no such weights")
+
+    def work(self, path: str):
+        """Until there is such a file."""
+        while not __import__("os").path.exists(path):
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    address = f"ipc://{tmp_path}/socket"
+    sender, receiver = zmq.Context.instance().socket(zmq.REQ), zmq.Context.instance().socket(zmq.REP)
+    sender.bind(address), receiver.connect(address)
+    yield sender, receiver
+    sender.close(linger=0), receiver.close(linger=0)
+
+
+def test_an_answer_arrives_and_all_else_is_the_sockets_own(pair, tmp_path):
+    sender, receiver = pair
+    socket = AnsweredSocket(sender, Actor.remote().work.remote(f"{tmp_path}/never"))
+    socket.send_pyobj("question")
+    assert receiver.recv_pyobj() == "question"
+    receiver.send(b"answer")
+    assert socket.recv() == b"answer"
+
+
+def test_waiting_for_a_call_that_has_failed_raises_its_error(pair):
+    socket = AnsweredSocket(pair[0], Actor.remote().fail.remote())
+    socket.send(b"")
+    with pytest.raises(LookupError, match="no such weights"):
+        socket.recv()
+
+
+def test_waiting_for_an_actor_that_has_died_raises(pair, tmp_path):
+    actor = Actor.remote()
+    socket = AnsweredSocket(pair[0], actor.work.remote(f"{tmp_path}/never"))
+    socket.send(b"")
+    ray.kill(actor)
+    with pytest.raises(ray.exceptions.RayActorError):
+        socket.recv()
+
+
+def test_a_look_at_the_living_busy_or_not_costs_nothing_and_at_the_dead_raises(tmp_path):
+    busy, idle = Actor.remote(), Actor.remote()
+    working = busy.work.remote(f"{tmp_path}/done")
+    watch = Watch("a worker", [busy, idle])
+    start = time.monotonic()
+    for _ in range(10):
+        watch.look()
+    assert time.monotonic() - start < 1
+    (tmp_path / "done").touch()
+    ray.get(working)
+    watch.look()
+
+    ray.kill(idle)
+    with pytest.raises(RuntimeError, match="a worker has died"):
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            watch.look()
+    watch.look()
+
+
+def test_there_may_be_nothing_to_watch():
+    Watch("a worker", []).look()
