@@ -12,6 +12,7 @@
     ReplayBuffer._wait_for_next_poll             it waits for ever for the rollouts of one that has died
     ServerAdapter._execute_method                vLLM's receipt of new weights is started here, and
     BucketedWeightSender._init_socket            it waits for ever for the answer of a vLLM process that has died
+    vLLM's AsyncMPClient._call_utility_async     so does a call to vLLM's engine that is open as the engine dies
 
 Checkpoints that are saved asynchronously (``checkpoint.async_save``) are left to verl: it knows when they are whole.
 """
@@ -209,6 +210,12 @@ def _expect_answers(wrapped: Callable, sender: Any, args: tuple, kwargs: dict) -
         sender.socket = AnsweredSocket(sender.socket, receiver)
 
 
+async def _fail_with_engine(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
+    from balanced_agg.resume.waiting import while_alive
+
+    return await while_alive(wrapped(*args, **kwargs), client)
+
+
 _TRAINER = "verl.trainer.ppo.v1.trainer_base"
 WRAPPERS = (
     ("verl.utils.checkpoint.checkpoint_manager", "find_latest_ckpt_path", _last_whole_checkpoint),
@@ -226,4 +233,5 @@ WRAPPERS = (
         "BucketedWeightSender._init_socket",
         _expect_answers,
     ),
+    ("vllm.v1.engine.core_client", "AsyncMPClient._call_utility_async", _fail_with_engine),
 )

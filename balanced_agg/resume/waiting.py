@@ -1,5 +1,7 @@
-"""Waiting for another process no longer than it lives. verl waits for ever in two places."""
+"""Waiting for another process no longer than it lives. verl and vLLM wait for ever in three places."""
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import ray
@@ -41,3 +43,21 @@ class Watch:
             except ray.exceptions.RayActorError as error:
                 raise RuntimeError(f"{self.what} has died, and its rollouts will never come") from error
             self._questions[actor.__ray_ready__.remote()] = actor
+
+
+async def while_alive(call: Coroutine, client: Any) -> Any:
+    """The result of a call that vLLM's `client` (``AsyncMPClient``) has sent to its engine.
+
+    Raises:
+        EngineDeadError: the engine's process has died. vLLM raises it for later calls, and leaves this one open.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    answer = asyncio.ensure_future(call)
+    try:
+        while not (await asyncio.wait([answer], timeout=SECONDS_BETWEEN_LOOKS))[0]:
+            if client.resources.engine_dead:
+                raise EngineDeadError
+        return answer.result()
+    finally:
+        answer.cancel()

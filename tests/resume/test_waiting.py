@@ -1,13 +1,15 @@
 """A process that waits for another one finds out that it has died."""
 
+import asyncio
 import tempfile
 import time
+from types import SimpleNamespace
 
 import pytest
 import ray
 import zmq
 
-from balanced_agg.resume.waiting import AnsweredSocket, Watch
+from balanced_agg.resume.waiting import AnsweredSocket, Watch, while_alive
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,3 +88,23 @@ def test_a_look_at_the_living_busy_or_not_costs_nothing_and_at_the_dead_raises(t
 
 def test_there_may_be_nothing_to_watch():
     Watch("a worker", []).look()
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_call_to_vllms_engine_returns_what_it_returns_however_the_engine_is_by_then(dead):
+    client = SimpleNamespace(resources=SimpleNamespace(engine_dead=dead))
+    assert asyncio.run(while_alive(asyncio.sleep(0, "weights"), client)) == "weights"
+
+
+def test_a_call_that_fails_fails_with_its_own_error():
+    async def fail():
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        asyncio.run(while_alive(fail(), SimpleNamespace(resources=SimpleNamespace(engine_dead=False))))
+
+
+def test_a_call_to_vllms_engine_that_is_open_as_the_engine_dies_raises():
+    exceptions = pytest.importorskip("vllm.v1.engine.exceptions")
+    with pytest.raises(exceptions.EngineDeadError):
+        asyncio.run(while_alive(asyncio.sleep(600), SimpleNamespace(resources=SimpleNamespace(engine_dead=True))))
