@@ -1,4 +1,4 @@
-"""A job of a Ray cluster that lasts no longer than its submitter, and whose end is the end of all its actors."""
+"""A job of a Ray cluster: it ends with its submitter, unless that is killed, and its end is that of all its actors."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import aiohttp
+from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_actors, list_nodes
+from ray.util.state.exception import RayStateApiException
 
+# What a cluster raises here that is not there (yet, or any more), and one that does not want us or our job.
+ABSENT = (OSError, RayStateApiException)
+FAILURES = (*ABSENT, RayError, RuntimeError)
 POLL_SECONDS = 0.5
 END_SECONDS = 60  # for a job that was told to stop, and for the actors of one that has ended
 MANY = 10_000  # Ray lists 100 of anything unless it is told otherwise
@@ -19,7 +24,7 @@ MANY = 10_000  # Ray lists 100 of anything unless it is told otherwise
 def connect(url: str, seconds: float, nodes: int) -> JobSubmissionClient:
     """A client of the cluster at this URL of its dashboard, once it has so many nodes.
 
-    TimeoutError: it has not within so many seconds. RuntimeError: the cluster refuses this client.
+    TimeoutError: it has not within so many seconds. RayError, RuntimeError: it refuses this client.
     """
     until = time.monotonic() + seconds
     waiting = False
@@ -30,7 +35,7 @@ def connect(url: str, seconds: float, nodes: int) -> JobSubmissionClient:
             if here >= nodes:
                 return client
             found = f"{here} of {nodes} nodes are there"
-        except ConnectionError as error:
+        except ABSENT as error:
             found = str(error)
         if time.monotonic() > until:
             raise TimeoutError(f"no cluster of {nodes} nodes at {url} within {seconds:g} s: {found}")
@@ -45,7 +50,7 @@ def run(client: JobSubmissionClient, url: str, job: str, entrypoint: str, enviro
 
     Ctrl-C and SIGTERM stop the job. Either way its actors are gone when this returns: the next job can have their GPUs.
 
-    RuntimeError, ConnectionError: the cluster does not take the job, or is gone.
+    One of FAILURES: the cluster does not take the job, or is gone.
     """
     with signals_raise_system_exit():
         try:
@@ -105,7 +110,7 @@ def _end(client: JobSubmissionClient, url: str, job: str) -> None:
         if of_its_driver := client.get_job_info(job).job_id:  # None if that never came to join the cluster
             alive = [("job_id", "=", of_its_driver), ("state", "!=", "DEAD")]
             _wait(lambda: not list_actors(url, filters=alive, limit=MANY), END_SECONDS)
-    except (RuntimeError, ConnectionError, TimeoutError) as error:
+    except FAILURES as error:
         say(f"cannot see that job {job} has ended: {error}")
 
 

@@ -61,7 +61,7 @@ def main(arguments: list[str], checkout: Path = CHECKOUT) -> int:
             entrypoint=shlex.join(train_command(checkout, options.recipe, options.nodes, overrides)),
             environment=passed_on(os.environ),
         )
-    except (TimeoutError, ConnectionError, RuntimeError) as error:
+    except ray_job.FAILURES as error:
         sys.exit(f"submit: {error}")
 
 

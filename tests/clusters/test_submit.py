@@ -6,6 +6,8 @@ import shlex
 import signal
 
 import pytest
+import requests
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus
 
 from balanced_agg.clusters import auth_token, ray_job, submit
@@ -153,7 +155,7 @@ def test_a_stream_that_breaks_is_no_end_of_the_job(cluster, capsys):
 
 def test_a_cluster_that_is_gone_is_one_message(cluster, monkeypatch, capsys):
     def gone(job):
-        raise ConnectionError("connection refused")
+        raise requests.exceptions.ConnectionError("connection refused")
 
     cluster.output = [RuntimeError("WebSocket connection closed")]
     monkeypatch.setattr(cluster, "get_job_status", gone)
@@ -177,7 +179,7 @@ def test_it_does_not_wait_for_ever(cluster):
 
 
 def test_a_cluster_that_refuses_is_not_asked_again(cluster):
-    cluster.answers = [RuntimeError("Unauthenticated")]
+    cluster.answers = [AuthenticationError("Unauthenticated")]
     with pytest.raises(SystemExit, match="submit: Unauthenticated"):
         submitted()
     assert cluster.answers == []
