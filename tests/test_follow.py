@@ -55,16 +55,18 @@ def test_a_half_written_line_waits_until_it_is_whole(tmp_path):
     assert read_records(path, position) == ([], position)
 
 
-def test_a_run_that_goes_on_with_a_cut_log_is_shown_from_its_first_record(tmp_path):
+def test_of_a_run_that_goes_on_with_a_cut_log_only_what_is_new_is_shown(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(f'{{"step": {step}, "data": {{}}}}\n' for step in range(9)))
+    path.write_text("".join(f'{{"step": {step}, "data": {{"loss": {step}}}}}\n' for step in range(9)))
     goes_on = """
 import os, sys
 path = sys.argv[1]
+lines = open(path).readlines()
 with open(path + ".new", "w") as log:
-    log.write('{"step": 0, "data": {}}\\n{"step": 1, "data": {"long": "%s"}}\\n' % ("x" * 999))
+    log.writelines(lines[:5])
+    log.write('{"step": 5, "data": {"loss": 5, "accuracy": 1}}\\n{"step": 6, "data": {"loss": 7}}\\n')
 os.replace(path + ".new", path)
 """
     process = subprocess.Popen([sys.executable, "-c", goes_on, str(path)])
     records = list(run_follow.follow(process, path, path.stat().st_size))
-    assert [record["step"] for record in records] == [1]
+    assert [record["step"] for record in records] == [5, 6]

@@ -6,8 +6,8 @@
     PPOTrainer._load_checkpoint                  from here on it is known where the run goes on
     PPOTrainer.step                              only here are a step's metrics at hand before its checkpoint is saved
     PPOTrainer._save_checkpoint                  mark what is whole; delete old checkpoints after that, not before
-    tracking.FileLogger.__init__                 it wipes its file: keep what is there
-    tracking.FileLogger.log                      the first record cuts the log back to where the run goes on
+    tracking.FileLogger.__init__                 it wipes its file: cut it back to where the run goes on instead
+    tracking.FileLogger.log                      the first record may be of the checkpoint's step: make them one
     PPOTrainer.fit                               the agent loops are known here: watch them, because
     ReplayBuffer._wait_for_next_poll             it waits for ever for the rollouts of one that has died
     ServerAdapter._execute_method                vLLM's receipt of new weights is started here, and
@@ -18,6 +18,7 @@ Checkpoints that are saved asynchronously (``checkpoint.async_save``) are left t
 """
 
 import copy
+import io
 import json
 import logging
 import sys
@@ -31,14 +32,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from balanced_agg.comparison.file_log import is_number
-from balanced_agg.resume import checkpoints
-from balanced_agg.resume.run_log import ContinuedLog, first_record
+from balanced_agg.resume import checkpoints, run_log
 
 logger = logging.getLogger(__name__)
 
 _went_on_from: ContextVar[tuple[int | None, dict]] = ContextVar("balanced_agg_went_on_from", default=(None, {}))
 _receiver: ContextVar[Any] = ContextVar("balanced_agg_receiver", default=None)
-_logs: WeakKeyDictionary = WeakKeyDictionary()  # FileLogger -> ContinuedLog until its first record
+_logs: WeakKeyDictionary = WeakKeyDictionary()  # FileLogger -> what its file holds, until its first record
 _steps: WeakKeyDictionary = WeakKeyDictionary()  # PPOTrainer -> batch, metrics and start of the step in progress
 _watches: WeakKeyDictionary = WeakKeyDictionary()  # ReplayBuffer -> Watch of the actors that fill it
 
@@ -170,16 +170,26 @@ def _keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> No
     finally:
         del tracking.open
     path = Path(instance.filepath)
-    if path.is_file() and path.stat().st_size:
-        _logs[instance] = ContinuedLog(path, *_went_on_from.get())
+    step, metrics = _went_on_from.get()
+    if path.is_file() and (path.stat().st_size or metrics):
+        _logs[instance] = run_log.cut_back(path, step, metrics)
+        _reopen(instance)
 
 
-def _cut_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
-    continued = _logs.pop(instance, None)
-    if continued is None:
-        wrapped(*args, **kwargs)
-    else:
-        first_record(wrapped, instance, continued, args, kwargs)
+def _reopen(file_logger: Any) -> None:
+    file_logger.fp.close()
+    file_logger.fp = open(file_logger.filepath, "ab", buffering=0)
+
+
+def _merge_first_record(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
+    steps = _logs.pop(instance, None)
+    if steps is None:
+        return wrapped(*args, **kwargs)
+    file, instance.fp = instance.fp, io.BytesIO()
+    wrapped(*args, **kwargs)  # the record in verl's own words
+    record, instance.fp = json.loads(instance.fp.getvalue()), file
+    run_log.write(Path(instance.filepath), run_log.with_first_record(steps, record["step"], record["data"]))
+    _reopen(instance)
 
 
 def _watch_agent_loops(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
@@ -224,7 +234,7 @@ WRAPPERS = (
     (_TRAINER, "PPOTrainer.step", _note_step),
     (_TRAINER, "PPOTrainer._save_checkpoint", _save_whole),
     ("verl.utils.tracking", "FileLogger.__init__", _keep_log),
-    ("verl.utils.tracking", "FileLogger.log", _cut_log),
+    ("verl.utils.tracking", "FileLogger.log", _merge_first_record),
     (_TRAINER, "PPOTrainer.fit", _watch_agent_loops),
     ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer._wait_for_next_poll", _look_while_waiting),
     ("verl.workers.rollout.vllm_rollout.vllm_rollout", "ServerAdapter._execute_method", _note_receiver),

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from balanced_agg.comparison import file_log
+
 POLL_SECONDS = 0.5
 REASSURE_SECONDS = 30  # how long start-up may stay silent
 
@@ -51,10 +53,6 @@ def inode(path: Path) -> int | None:
     return path.stat().st_ino if path.exists() else None
 
 
-def start_of_last_line(path: Path) -> int:
-    return path.read_bytes().rstrip(b"\n").rfind(b"\n") + 1
-
-
 def say_now(line: str) -> None:
     print(line, flush=True)
 
@@ -67,16 +65,18 @@ def follow(
 ) -> Iterator[dict]:
     """Yield each step logged behind a byte position until the process has ended; `say` so while nothing is logged.
 
-    A run that goes on replaces its log by what stays of it and, as its last line, the first record of its own.
+    A run that goes on replaces its log by what stays of it; that is not news.
     """
     start = silent_since = time.monotonic()
     log = inode(metrics_path)
+    seen = file_log.history(file_log.read_records(metrics_path)[0]) if position else {}
     while True:
         ended = process.poll() is not None
         if log != (log_now := inode(metrics_path)):
-            position = start_of_last_line(metrics_path) if log else position
-            log = log_now
+            log, position = log_now, 0 if log else position
         records, position = read_records(metrics_path, position)
+        records = [record for record in records if seen.get(record["step"]) != record["data"]]
+        seen |= {record["step"]: record["data"] for record in records}
         yield from records
         if ended:
             return

@@ -66,11 +66,18 @@ def test_a_run_that_starts_anew_keeps_nothing_but_the_validation_before_it(log):
     assert logged(log) == [(0, {"accuracy": 0.5}), *steps(1)]
 
 
-def test_nothing_is_lost_before_the_first_record(log):
-    run(*steps(0, 1, 2))
-    before = log.read_bytes()
-    run(goes_on_from=1)
-    assert log.read_bytes() == before
+def test_a_run_that_is_killed_before_its_first_record_has_cut_its_log_and_kept_what_its_checkpoint_knew(log):
+    run(*steps(1))
+    run(goes_on_from=2, checkpoint={"loss": 2})
+    run((4, {"loss": 4}), goes_on_from=3, checkpoint={"loss": 3})
+    assert logged(log) == steps(1, 2, 3, 4)
+
+
+def test_a_log_without_a_record_has_the_step_of_the_checkpoint(log):
+    run()
+    assert log.read_bytes() == b""
+    run(*steps(2), goes_on_from=1, checkpoint={"loss": 1})
+    assert logged(log) == steps(1, 2)
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
