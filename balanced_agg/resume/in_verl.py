@@ -8,8 +8,9 @@
     PPOTrainer._save_checkpoint                  mark what is whole; delete old checkpoints after that, not before
     tracking.FileLogger.__init__                 it wipes its file: cut it back to where the run goes on instead
     tracking.FileLogger.log                      the first record may be of the checkpoint's step: make them one
-    PPOTrainer.fit                               the agent loops are known here: watch them, because
-    ReplayBuffer._wait_for_next_poll             it waits for ever for the rollouts of one that has died
+    PPOTrainer.fit                               agent loops and vLLM servers are known here: watch them, because
+    ReplayBuffer._wait_for_next_poll             it waits for ever for the rollouts of one that has died, or, where
+                                                 failed groups are replaced, asks for others for ever
     ServerAdapter._execute_method                vLLM's receipt of new weights is started here, and
     BucketedWeightSender._init_socket            it waits for ever for the answer of a vLLM process that has died
     vLLM's AsyncMPClient._call_utility_async     so does a call to vLLM's engine that is open as the engine dies
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,11 +194,19 @@ def _merge_first_record(wrapped: Callable, instance: Any, args: tuple, kwargs: d
     _reopen(instance)
 
 
-def _watch_agent_loops(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
-    from balanced_agg.resume.waiting import Watch
+def _watch_rollout(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+    from balanced_agg.resume.waiting import Watch, check_engine
 
-    manager = kwargs["agent_loop_manager"] if "agent_loop_manager" in kwargs else args[0]
-    _watches[trainer.replay_buffer] = Watch("an agent loop worker", getattr(manager, "agent_loop_workers", []))
+    agent_loops = kwargs["agent_loop_manager"] if "agent_loop_manager" in kwargs else args[0]
+    replicas = [replica for manager in trainer._rollout_server_managers() for replica in manager.get_replicas()]
+    servers = [server for replica in replicas for server in replica.servers]
+    _watches[trainer.replay_buffer] = Watch(
+        [
+            ("an agent loop worker", worker.__ray_ready__.remote)
+            for worker in getattr(agent_loops, "agent_loop_workers", [])
+        ]
+        + [("a vLLM server", partial(server.__ray_call__.remote, check_engine)) for server in servers]
+    )
     wrapped(*args, **kwargs)
 
 
@@ -235,7 +245,7 @@ WRAPPERS = (
     (_TRAINER, "PPOTrainer._save_checkpoint", _save_whole),
     ("verl.utils.tracking", "FileLogger.__init__", _keep_log),
     ("verl.utils.tracking", "FileLogger.log", _merge_first_record),
-    (_TRAINER, "PPOTrainer.fit", _watch_agent_loops),
+    (_TRAINER, "PPOTrainer.fit", _watch_rollout),
     ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer._wait_for_next_poll", _look_while_waiting),
     ("verl.workers.rollout.vllm_rollout.vllm_rollout", "ServerAdapter._execute_method", _note_receiver),
     (

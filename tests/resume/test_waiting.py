@@ -3,13 +3,14 @@
 import asyncio
 import tempfile
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import ray
 import zmq
 
-from balanced_agg.resume.waiting import AnsweredSocket, Watch, while_alive
+from balanced_agg.resume.waiting import AnsweredSocket, Watch, check_engine, while_alive
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,10 +67,21 @@ def test_waiting_for_an_actor_that_has_died_raises(pair, tmp_path):
         socket.recv()
 
 
+def test_sending_to_an_actor_that_has_died_raises(tmp_path):
+    actor = Actor.remote()
+    unconnected = zmq.Context.instance().socket(zmq.REQ)
+    unconnected.bind(f"ipc://{tmp_path}/alone")
+    socket = AnsweredSocket(unconnected, actor.work.remote(f"{tmp_path}/never"))
+    ray.kill(actor)
+    with pytest.raises(ray.exceptions.RayActorError):
+        socket.send_pyobj("weights")
+    unconnected.close(linger=0)
+
+
 def test_a_look_at_the_living_busy_or_not_costs_nothing_and_at_the_dead_raises(tmp_path):
     busy, idle = Actor.remote(), Actor.remote()
     working = busy.work.remote(f"{tmp_path}/done")
-    watch = Watch("a worker", [busy, idle])
+    watch = Watch([("a worker", actor.__ray_ready__.remote) for actor in (busy, idle)])
     start = time.monotonic()
     for _ in range(10):
         watch.look()
@@ -87,7 +99,34 @@ def test_a_look_at_the_living_busy_or_not_costs_nothing_and_at_the_dead_raises(t
 
 
 def test_there_may_be_nothing_to_watch():
-    Watch("a worker", []).look()
+    Watch([]).look()
+
+
+@ray.remote(num_cpus=0)
+class Server:
+    """A server of verl's: it lives on when the engine, which is another process, has died."""
+
+    def __init__(self, **engine):
+        self.engine = SimpleNamespace(**engine)
+
+    async def generate(self):
+        pass
+
+    def die(self):
+        self.engine.errored = True
+
+
+def test_a_server_whose_engine_has_died_counts_as_dead():
+    server, other = Server.remote(errored=False, dead_error=LookupError("engine")), Server.remote()
+    watch = Watch([("a server", partial(each.__ray_call__.remote, check_engine)) for each in (server, other)])
+    ray.get([server.generate.remote(), other.generate.remote()])
+    watch.look()
+    ray.get(server.die.remote())
+    with pytest.raises(RuntimeError, match="a server has died") as raised:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            watch.look()
+    assert isinstance(raised.value.__cause__.cause, LookupError)
 
 
 @pytest.mark.parametrize("dead", [False, True])
