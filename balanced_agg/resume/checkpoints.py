@@ -89,6 +89,17 @@ def prune(run: Path, keep: int | None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def unmarked(run: Path) -> list[Path]:
+    """The folders of checkpoints that verl alone wrote."""
+    folders = [path for path in run.glob("global_step_*") if path.name.removeprefix("global_step_").isdigit()]
+    return [folder for folder in folders if not (folder / MARK).exists()]
+
+
+def step(folder: Path | str) -> int:
+    """N of ``…/global_step_N``."""
+    return int(str(folder).rpartition("global_step_")[2])
+
+
 def _marked(run: Path) -> list[Path]:
     return sorted(path.parent for path in run.glob(f"global_step_*/{MARK}"))
 

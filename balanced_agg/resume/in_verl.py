@@ -50,21 +50,22 @@ def _last_whole_checkpoint(wrapped: Callable, instance: None, args: tuple, kwarg
         if path is None:
             return wrapped(path, *further, **named)
         run = Path(path)
-        for name, reason in checkpoints.torn(run).items():
+        torn = checkpoints.torn(run)
+        for name, reason in torn.items():
             logger.warning("the checkpoint %s is skipped: %s", run / name, reason)
         if whole := checkpoints.whole(run):
             return str(whole[-1].folder)
         try:
             found = wrapped(path, *further, **named)
         except ValueError as error:
-            if any(run.glob(f"global_step_*/{checkpoints.MARK}")):  # the first of them was cut short
-                return None
-            raise ValueError(
-                f"{run}/latest_checkpointed_iteration.txt is torn, so the last whole checkpoint is not known; name one "
-                "with trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_N"
-            ) from error
-        if found is not None and checkpoints.what_is_amiss(Path(found)):
-            return None
+            if not torn:
+                raise ValueError(
+                    f"{run}/latest_checkpointed_iteration.txt is torn, so the last whole checkpoint is not known; name "
+                    "one with trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_N"
+                ) from error
+            found = None
+        if torn and (found is None or Path(found).name in torn):  # the first marked one was cut short
+            found = max(map(str, checkpoints.unmarked(run)), key=checkpoints.step, default=None)
         if found is not None:
             logger.warning("%s was saved without balanced_agg: whether it is whole is not known", found)
         return found

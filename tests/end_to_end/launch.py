@@ -20,6 +20,7 @@ class Run:
     log: str
     dir: Path
     leftover: list[int]  # processes that outlived the command by GRACE_SECONDS
+    ended_at: float  # seconds since 1970
 
     @property
     def steps(self) -> dict[int, dict[str, float]]:
@@ -49,6 +50,7 @@ def launch(run_dir: Path, script: str, *arguments: str, deadline: float = 400, e
         leftover = []
         try:
             returncode = process.wait(timeout=deadline)
+            ended_at = time.time()
             leftover = wait_for_end(mark)
         except subprocess.TimeoutExpired as expired:
             expired.output = log_path.read_text()[-5000:]
@@ -56,7 +58,7 @@ def launch(run_dir: Path, script: str, *arguments: str, deadline: float = 400, e
         finally:
             for pid in processes_of(mark):
                 os.kill(pid, signal.SIGKILL)
-    return Run(returncode, log_path.read_text(), run_dir, leftover)
+    return Run(returncode, log_path.read_text(), run_dir, leftover, ended_at)
 
 
 def wait_for_end(mark: str) -> list[int]:

@@ -1,8 +1,10 @@
 """What verl's own functions do about checkpoints once they are wrapped: find, save, keep, refuse."""
 
 import json
+import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from verl.utils.checkpoint.checkpoint_manager import BaseCheckpointManager, find_latest_ckpt_path
@@ -48,8 +50,15 @@ def test_checkpoints_that_verl_alone_wrote_stay_resumable_by_its_own_rule(tmp_pa
     (tmp_path / TRACKER).write_text("2")
     assert found(tmp_path) == "global_step_2"
     assert "whether it is whole is not known" in caplog.text
-    save(tmp_path, 4, finish=False)  # the first one with a mark, torn
-    assert found(tmp_path) == "global_step_2"
+
+
+@pytest.mark.parametrize("tracker", ["9", "", "10"])
+def test_checkpoints_that_verl_alone_wrote_are_not_lost_when_the_first_one_with_a_mark_is_cut_short(tmp_path, tracker):
+    for folder in ("global_step_8", "global_step_9", "global_step_9-evaluation"):
+        (tmp_path / folder).mkdir()
+    save(tmp_path, 10, finish=False)
+    (tmp_path / TRACKER).write_text(tracker)
+    assert found(tmp_path) == "global_step_9"
 
 
 def test_a_torn_file_of_verls_own_is_refused_with_the_key(tmp_path):
@@ -105,8 +114,6 @@ class Trainer:
         folder = f"{run}/global_step_{self.global_steps}"
         self.manager.ensure_checkpoint_capacity(keep)
         self._write("actor")
-        import os
-
         os.makedirs(f"{folder}/actor")
         with open(f"{folder}/actor/model.pt", "wb") as file:
             file.write(b"weights")
@@ -182,8 +189,6 @@ def test_checkpoints_that_are_saved_asynchronously_are_left_to_verl(tmp_path):
 
 
 def test_what_the_step_has_to_log_is_saved_with_its_checkpoint_and_counts_nothing_twice(tmp_path):
-    import numpy as np
-
     class Counting(Trainer):
         timing_raw = {"gen": 1.0}
         steps_per_epoch = 4

@@ -1,0 +1,32 @@
+"""A real run whose training worker is killed while it writes a checkpoint, started again with the same command.
+
+scripts/kill_and_resume.py does this for many more victims and points.
+"""
+
+import pytest
+
+from tests.end_to_end.kills import kill, logged_steps, prompts, start
+
+pytestmark = pytest.mark.slow
+
+STEPS = 3
+
+
+def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(tmp_path, arithmetic_model):
+    assert start(tmp_path, 1).returncode == 0
+    killed = kill(tmp_path, STEPS, "checkpoint", "worker")
+    assert (killed.step, killed.goes_on_from, killed.leftover) == (2, 1, 0)
+    assert killed.torn == {"global_step_2": "its writing was cut short"}
+    assert killed.seconds < 60
+    assert "ActorDiedError" in killed.message
+    assert logged_steps(tmp_path) == [1]
+
+    run = start(tmp_path, STEPS)
+    assert run.returncode == 0, run.log[-5000:]
+    assert "global_step_2 is skipped: its writing was cut short" in run.log
+    assert logged_steps(tmp_path) == [1, 2, 3]
+    # max_actor_ckpt_to_keep=1
+    assert [path.name for path in (tmp_path / "checkpoints").glob("global_step_*")] == ["global_step_3"]
+    begun = prompts(tmp_path)
+    assert [len(begun[step]) for step in (1, 2, 3)] == [1, 2, 1]
+    assert begun[2][0] == begun[2][1] != begun[1][0]
