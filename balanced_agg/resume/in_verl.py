@@ -36,7 +36,8 @@ from weakref import WeakKeyDictionary
 from balanced_agg.comparison.file_log import is_number
 from balanced_agg.resume import checkpoints, run_log
 
-logger = logging.getLogger(__name__)
+# Below verl's logger, which verl keeps audible in its driver whatever other libraries do to the root logger.
+logger = logging.getLogger("verl.balanced_agg")
 
 _went_on_from: ContextVar[tuple[int | None, dict]] = ContextVar("balanced_agg_went_on_from", default=(None, {}))
 _receiver: ContextVar[Any] = ContextVar("balanced_agg_receiver", default=None)

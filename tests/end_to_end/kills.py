@@ -18,7 +18,7 @@ SETTINGS = [
     "trainer.save_freq=1",
     "trainer.logger=[console,file]",
 ]
-ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Died)\b.*|^.*Failed to .*", re.MULTILINE)
+ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Died)\b.*", re.MULTILINE)
 MAY_TAKE_SECONDS = 300  # a run from its start to its end
 
 
