@@ -4,12 +4,15 @@ The model is a table of next-token logits, one row per current token: small enou
 reaches every token of every response.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from torch.distributed import ProcessGroup
 from verl.utils import tensordict_utils as tu
 from verl.workers.config import FSDPActorConfig, FSDPEngineConfig, OptimizerConfig, PolicyLossConfig
 from verl.workers.engine.utils import prepare_micro_batches
@@ -19,16 +22,9 @@ from balanced_agg.aggregation import length_divisors
 
 OUR_MODES = ("balanced", "group-token-mean")
 VOCABULARY = 11
-JAGGED = (
-    "prompts",
-    "responses",
-    "input_ids",
-    "response_mask",
-    "loss_mask",
-    "old_log_probs",
-    "ref_log_prob",
-    "advantages",
-)
+CLIP, DUAL_CLIP = 0.2, 3.0  # verl's defaults
+REFERENCE_FIELDS = ("input_ids", "response_mask", "old_log_probs", "advantages")
+CLIP_EDGES = (1 - CLIP, 1 + CLIP, DUAL_CLIP)
 
 
 @dataclass
@@ -44,6 +40,9 @@ class MiniBatch:
         return MiniBatch(tu.index_select_tensor_dict(self.data, indices), [self.group_ids[i] for i in indices])
 
     permuted = rows
+
+    def tokens(self) -> int:
+        return int(self.data["loss_mask"].values().sum())
 
     def padded(self, key: str) -> Tensor:
         """(rows, longest response) of a field, zeros behind each row."""
@@ -68,43 +67,81 @@ class MiniBatch:
         return MiniBatch(data, self.group_ids)
 
     def with_padding_rows(self, count: int) -> "MiniBatch":
-        """A copy with rows such as verl appends to fill a batch: no unmasked token, a group id of their own."""
-        padding = self.rows([0] * count).data
-        for key in ("response_mask", "loss_mask"):
-            padding[key] = padding[key] * 0
-        for key in ("old_log_probs", "ref_log_prob", "advantages"):
-            padding[key] = padding[key] * float("nan")
-        ids = [f"pad{i}" for i in range(count)]
-        return MiniBatch(tu.concat_tensordict([self.data, padding]), self.group_ids + ids)
+        """A copy with rows such as verl appends to fill a batch, each with a group id of its own."""
+        padding = assemble([padding_row()] * count, [f"pad{i}" for i in range(count)])
+        return MiniBatch(tu.concat_tensordict([self.data, padding.data]), self.group_ids + padding.group_ids)
 
 
 def make_minibatch(seed: int, groups: int = 3, group_size: int = 4) -> MiniBatch:
     """Scattered groups of responses of many lengths, masks with holes, advantages of both signs and zero."""
     generator = torch.Generator().manual_seed(seed)
-
-    def draw(low: int, high: int, size: int = 1) -> Tensor:
-        return torch.randint(low, high, (size,), generator=generator)
-
-    fields: dict[str, list[Tensor]] = {key: [] for key in JAGGED}
-    rows = groups * group_size
-    for row in range(rows):
-        prompt, response = (draw(0, VOCABULARY, int(draw(low, high))) for low, high in ((2, 6), (3, 14)))
-        mask = (torch.rand(len(response), generator=generator) < 0.8).long()
-        mask[0] = 1
+    responses = []
+    for row in range(groups * group_size):
         # One response of the first group has advantage 0, the last group has one sign only.
-        advantage = torch.randn((), generator=generator)
-        advantage = 0 * advantage if row == 0 else advantage.abs() if row % groups == groups - 1 else advantage
-        noise = 0.2 * torch.randn(2, len(response), generator=generator)
-        fields["prompts"].append(prompt)
-        fields["responses"].append(response)
-        fields["input_ids"].append(torch.cat([prompt, response]))
-        fields["response_mask"].append(mask)
-        fields["loss_mask"].append(mask)
-        fields["old_log_probs"].append(noise[0] - 2.4)
-        fields["ref_log_prob"].append(noise[1] - 2.4)
-        fields["advantages"].append(advantage * mask)
+        advantage = float(torch.randn((), generator=generator))
+        advantage = 0.0 if row == 0 else abs(advantage) if row % groups == groups - 1 else advantage
+        length = int(torch.randint(3, 14, (), generator=generator))
+        responses.append(draw_response(generator, length, advantage))
+    return assemble(responses, [f"group{row % groups}" for row in range(len(responses))])
+
+
+def draw_response(
+    generator: torch.Generator, length: int, advantage: float, kept: float = 0.8, noise: float = 0.2
+) -> dict[str, Tensor]:
+    """The fields of one row: a random prompt and a random response of ``length`` tokens.
+
+    Args:
+        kept: the probability of a token to count. One token counts at least, unless this is 0.
+        noise: standard deviation of old and reference log-probabilities around the model's own; 0 is on-policy.
+    """
+    prompt = torch.randint(VOCABULARY, (int(torch.randint(2, 6, (), generator=generator)),), generator=generator)
+    response = torch.randint(VOCABULARY, (length,), generator=generator)
+    mask = (torch.rand(length, generator=generator) < kept).long()
+    mask[torch.randint(length, (), generator=generator)] = int(kept > 0)
+    ids = torch.cat([prompt, response])
+    log_probs = response_log_probs(torch.log_softmax(initial_logits(torch.float64), dim=-1), ids, length)
+    log_ratios = noise * torch.randn(2, length, generator=generator, dtype=torch.float64)
+    # At an edge of clipping the gradient jumps, so there two floating-point formats may rightly disagree.
+    for edge in CLIP_EDGES:
+        log_ratios[(log_ratios - math.log(edge)).abs() < 1e-5] += 1e-3
+    old, reference = (log_probs - log_ratios).float()
+    return {
+        "prompts": prompt,
+        "responses": response,
+        "input_ids": ids,
+        "response_mask": mask,
+        "loss_mask": mask,
+        "old_log_probs": old,
+        "ref_log_prob": reference,
+        "advantages": advantage * mask.float(),
+    }
+
+
+def padding_row() -> dict[str, Tensor]:
+    """The fields of a row without an unmasked token, NaN wherever a number means nothing."""
+    token, masked, undefined = torch.tensor([0]), torch.tensor([0]), torch.tensor([math.nan])
+    return {
+        "prompts": token,
+        "responses": token,
+        "input_ids": torch.cat([token, token]),
+        "response_mask": masked,
+        "loss_mask": masked,
+        "old_log_probs": undefined,
+        "ref_log_prob": undefined,
+        "advantages": undefined,
+    }
+
+
+def response_log_probs(log_softmax: Tensor, ids: Tensor, length: int) -> Tensor:
+    """(length,) log-probabilities of the last ``length`` tokens of a sequence, each given the one before it."""
+    return log_softmax[ids[-length - 1 : -1], ids[-length:]]
+
+
+def assemble(responses: Sequence[dict[str, Tensor]], group_ids: list[str]) -> MiniBatch:
+    """The batch of these rows, each as :func:`draw_response` gives it."""
+    fields = {key: [response[key] for response in responses] for key in responses[0]}
     jagged = {key: torch.nested.as_nested_tensor(value, layout=torch.jagged) for key, value in fields.items()}
-    return MiniBatch(TensorDict(jagged, batch_size=rows), [f"group{row % groups}" for row in range(rows)])
+    return MiniBatch(TensorDict(jagged, batch_size=len(responses)), group_ids)
 
 
 def make_actor_config(mode: str, loss_mode: str = "vanilla", **changes) -> FSDPActorConfig:
@@ -138,32 +175,37 @@ def model_output(logits: Tensor, data: TensorDict) -> dict[str, Tensor]:
     return {key: torch.nested.nested_tensor_from_jagged(value, offsets=ids.offsets()) for key, value in flat.items()}
 
 
-def micro_batch_losses(
-    logits: Tensor,
+def micro_batches(
     batch: MiniBatch,
-    config: FSDPActorConfig,
     *,
     micro_batch_size: int | None = None,
     token_budget: int | None = None,
     responses: int | None = None,
     tokens: int | None = None,
     dp_size: int = 1,
-):
-    """Yield verl's (loss, metrics) of each micro-batch, split by rows or by a budget of tokens.
+    dp_group: ProcessGroup | None = None,
+) -> list[TensorDict]:
+    """verl's micro-batches of these rows, split by rows or by a budget of tokens.
 
     ``responses`` and ``tokens`` are those of the whole mini-batch over all ranks; by default this batch is all of it.
+    Within a ``dp_group`` every rank gets the same number of micro-batches.
     """
     data = batch.data.clone()
     tu.assign_non_tensor(
         data,
         dp_size=dp_size,
         global_batch_size=responses or len(batch),
-        batch_num_tokens=tokens or int(data["loss_mask"].values().sum()),
+        batch_num_tokens=tokens or batch.tokens(),
         use_dynamic_bsz=token_budget is not None,
         max_token_len_per_gpu=token_budget,
         micro_batch_size_per_gpu=micro_batch_size or len(batch),
     )
-    for micro_batch in prepare_micro_batches(data, same_micro_num_in_dp=False)[0]:
+    return prepare_micro_batches(data, dp_group=dp_group, same_micro_num_in_dp=dp_group is not None)[0]
+
+
+def micro_batch_losses(logits: Tensor, batch: MiniBatch, config: FSDPActorConfig, **split):
+    """Yield verl's (loss, metrics) of each of the :func:`micro_batches`."""
+    for micro_batch in micro_batches(batch, **split):
         yield ppo_loss(config, model_output(logits, micro_batch), micro_batch)
 
 
@@ -188,37 +230,30 @@ def metrics(batch: MiniBatch, config: FSDPActorConfig, **split) -> dict[str, flo
     return totals
 
 
-def reference_gradient(batch: MiniBatch, mode: str, clip: float = 0.2, clip_c: float = 3.0) -> Tensor:
+def reference_gradient(batch: MiniBatch, mode: str) -> Tensor:
     """Gradient of the clipped policy loss by a float64 double loop over groups and subsets, in the paper's words.
 
     In each group, the mean token loss of every subset weighs its share of the group's responses; groups weigh their
-    share of the mini-batch. Under ``group-token-mean`` a group is one subset.
+    share of the mini-batch. Under ``group-token-mean`` a group is one subset. A row without tokens is in no subset, but
+    it counts as one of the mini-batch.
     """
     logits = initial_logits(torch.float64).requires_grad_()
     log_softmax = torch.log_softmax(logits, dim=-1)
-    total = torch.zeros((), dtype=torch.float64)
-    for group in sorted(set(batch.group_ids)):
-        members = [row for row, group_id in enumerate(batch.group_ids) if group_id == group]
-        subsets: dict[float, list[int]] = {}
-        for row in members:
-            sign = float(batch.data["advantages"][row].sum().sign()) if mode == "balanced" else 0.0
-            subsets.setdefault(sign, []).append(row)
-        for rows in subsets.values():
-            token_losses = []
-            for row in rows:
-                ids = batch.data["input_ids"][row]
-                response = batch.data["responses"][row]
-                start = len(ids) - len(response)
-                for t in range(len(response)):
-                    if batch.data["response_mask"][row][t]:
-                        log_prob = log_softmax[ids[start + t - 1], ids[start + t]]
-                        ratio = torch.exp(log_prob - batch.data["old_log_probs"][row][t].double())
-                        advantage = batch.data["advantages"][row][t].double()
-                        loss = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
-                        if advantage < 0:
-                            loss = torch.minimum(loss, -advantage * clip_c)
-                        token_losses.append(loss)
-            total = total + len(rows) / len(batch) * torch.stack(token_losses).mean()
+    groups: dict[str, dict[float, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+    for group_id, *fields in zip(batch.group_ids, *map(batch.data.__getitem__, REFERENCE_FIELDS), strict=True):
+        ids, mask, old_log_probs, advantages = fields
+        if mask.any():
+            advantage = advantages[mask.bool()][0].double()
+            ratio = torch.exp(response_log_probs(log_softmax, ids, len(mask)) - old_log_probs.double())
+            losses = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - CLIP, 1 + CLIP))
+            if advantage < 0:
+                losses = torch.minimum(losses, -advantage * DUAL_CLIP)
+            subset = float(advantage.sign()) if mode == "balanced" else 0.0
+            groups[group_id][subset].append(losses[mask.bool()])
+    total = 0 * logits.sum()
+    for subsets in groups.values():
+        for token_losses in subsets.values():
+            total = total + len(token_losses) / len(batch) * torch.cat(token_losses).mean()
     total.backward()
     return logits.grad
 
