@@ -11,10 +11,11 @@ from tests.composed import ROOT, compose_recipe, stand_in_data
 
 
 @pytest.fixture(autouse=True)
-def on_cpu(monkeypatch):
+def on_cpu(monkeypatch, tmp_path):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     monkeypatch.setenv("PWD", str(ROOT))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where no cluster has left its address
     monkeypatch.setattr(composing, "auto_set_device", lambda config: None)  # verl has long chosen in this process
     monkeypatch.setattr(launch_checks, "check_chat_template", lambda config: None)  # needs the prepared model
     yield

@@ -1,5 +1,6 @@
 """A recipe composed as scripts/train.sh and verl compose it: what it asks for, and what refuses it."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -49,7 +50,6 @@ def asks(config: DictConfig) -> dict[str, Any]:
         return OmegaConf.select(config, key, default=default)
 
     nodes, ranks_a_node = config.trainer.nnodes, config.trainer.n_gpus_per_node
-    storage_units = select("transfer_queue.backend.SimpleStorage.num_data_storage_units", 0)
     loggers = config.trainer.logger
     return {
         "mode": config.actor_rollout_ref.actor.loss_agg_mode,
@@ -57,8 +57,7 @@ def asks(config: DictConfig) -> dict[str, Any]:
         "nodes": nodes,
         "ranks_a_node": ranks_a_node,
         "cpus_a_rank": launch_checks.CPUS_PER_RANK,
-        # As check_ray_cpus counts them: one for each storage unit of TransferQueue, one for its controller, one free.
-        "ray_cpus": nodes * ranks_a_node * launch_checks.CPUS_PER_RANK + storage_units + 2,
+        "ray_cpus": launch_checks.needed_cpus(config),
         "ray_address": select("ray_kwargs.ray_init.address"),
         "num_cpus": select("ray_kwargs.ray_init.num_cpus"),
         "num_gpus": select("ray_kwargs.ray_init.num_gpus"),
@@ -123,7 +122,7 @@ def refusals(config: DictConfig) -> Iterator[dict[str, str]]:
             continue  # a check that reads data: check_data_files has named what is missing
         except Exception as error:
             yield {"check": check.__name__.removeprefix("check_"), "error": message(error)}
-    validate = getattr(verl_config.validate_config, "__wrapped__", verl_config.validate_config)
+    validate = inspect.unwrap(verl_config.validate_config)
     try:
         validate(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     except Exception as error:

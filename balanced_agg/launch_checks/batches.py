@@ -1,0 +1,138 @@
+"""Sizes that must fit each other: steps, mini-batches, micro-batches, ranks."""
+
+from omegaconf import DictConfig, OmegaConf
+
+ACTOR, ROLLOUT, REF = (f"actor_rollout_ref.{part}" for part in ("actor", "rollout", "ref"))
+SEPARATE = "separate_async"
+
+
+def check_batches(config: DictConfig) -> None:
+    """A step is a whole number of mini-batches, and a mini-batch the same number of responses on every rank.
+
+    verl fills up a step that is not with empty rows, which count in the number of sequences that a loss is divided by.
+    """
+    if config.trainer.get("val_only"):
+        return
+    key = f"trainer.v1.{OmegaConf.select(config, 'trainer.v1.trainer_mode')}.parameter_sync_step"
+    updates = OmegaConf.select(config, key) or 1
+    prompts, mini_batch = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if prompts % updates:
+        raise ValueError(f"data.train_batch_size={prompts} is no multiple of {key}={updates}; set it to one that is")
+    if (prompts // updates) % mini_batch:
+        raise ValueError(
+            f"{ACTOR}.ppo_mini_batch_size={mini_batch} prompts do not divide the {prompts // updates} of a step "
+            f"(data.train_batch_size{f' / {key}' if updates > 1 else ''}); set it to a divisor, such as "
+            f"{largest_divisor(prompts // updates, mini_batch)}"
+        )
+    responses = mini_batch * config.actor_rollout_ref.rollout.n
+    if (ranks := data_parallel_ranks(config)) and responses % ranks:
+        raise ValueError(
+            f"{ACTOR}.ppo_mini_batch_size={mini_batch} prompts x {ROLLOUT}.n={config.actor_rollout_ref.rollout.n} are "
+            f"{responses} responses, which {ranks} ranks cannot share equally; set either so that {ranks} divides them"
+        )
+
+
+def largest_divisor(number: int, at_most: int) -> int:
+    return next(divisor for divisor in range(min(number, at_most), 0, -1) if number % divisor == 0)
+
+
+def data_parallel_ranks(config: DictConfig) -> int | None:
+    """Ranks that share a mini-batch; None for engines that are not FSDP, whose parallelism has more dimensions."""
+    actor = config.actor_rollout_ref.actor
+    if not actor.strategy.startswith("fsdp"):
+        return None
+    return max(1, all_gpus(config) // (actor.get("ulysses_sequence_parallel_size") or 1))
+
+
+def all_gpus(config: DictConfig) -> int:
+    return config.trainer.nnodes * config.trainer.n_gpus_per_node
+
+
+def check_parallelism(config: DictConfig) -> None:
+    """The GPUs can be divided into groups that share a sequence, and into replicas of the rollout engine."""
+    gpus = all_gpus(config)
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    shares = {f"{ACTOR}.ulysses_sequence_parallel_size": actor.get("ulysses_sequence_parallel_size") or 1}
+    if OmegaConf.select(config, "trainer.v1.trainer_mode") != SEPARATE:  # whose rollout has GPUs of its own
+        key = f"{ROLLOUT}.tensor_model_parallel_size"
+        if (replicas := rollout.get("data_parallel_size") or 1) > 1:
+            key += f" x {ROLLOUT}.data_parallel_size"
+        shares[key] = rollout.tensor_model_parallel_size * replicas
+    for key, share in shares.items():
+        if gpus % share:
+            raise ValueError(
+                f"{key}={share} does not divide trainer.nnodes x trainer.n_gpus_per_node = {gpus} GPUs; set it to a "
+                f"divisor, such as {largest_divisor(gpus, share)}"
+            )
+
+
+def check_separate_async(config: DictConfig) -> None:
+    """The trainer whose rollouts have GPUs of their own gets some, and a way to send weights there."""
+    if OmegaConf.select(config, "trainer.v1.trainer_mode") != SEPARATE:
+        return
+    rollout, updates = config.actor_rollout_ref.rollout, config.trainer.v1[SEPARATE].parameter_sync_step
+    why = f"trainer.v1.trainer_mode={SEPARATE}"
+    for name in ("nnodes", "n_gpus_per_node"):
+        if rollout[name] < 1:
+            raise ValueError(
+                f"{ROLLOUT}.{name}={rollout[name]}, but with {why} the rollout has GPUs of its own; set it to 1 or more"
+            )
+    backend, on_cpu = rollout.checkpoint_engine.backend, config.trainer.device == "cpu"
+    if backend == "naive" or on_cpu != (backend == "gloo"):
+        raise ValueError(
+            f"{ROLLOUT}.checkpoint_engine.backend={backend}, but with {why} weights go to other ranks; set it to "
+            + ("gloo, which needs no GPU" if on_cpu else "nccl, or another of verl's that sends them")
+        )
+    prompts, mini_batch = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if prompts != updates * mini_batch:
+        raise ValueError(
+            f"data.train_batch_size={prompts}, but with {why} it is parameter_sync_step={updates} of that trainer x "
+            f"{ACTOR}.ppo_mini_batch_size={mini_batch}; set it to {updates * mini_batch}"
+        )
+
+
+def check_micro_batches(config: DictConfig) -> None:
+    """Where micro-batches have a fixed size, what a rank gets is a whole number of them."""
+    actor, rollout, ref = (config.actor_rollout_ref[part] for part in ("actor", "rollout", "ref"))
+    if actor.use_dynamic_bsz != rollout.log_prob_use_dynamic_bsz:
+        raise ValueError(
+            f"{ROLLOUT}.log_prob_use_dynamic_bsz={rollout.log_prob_use_dynamic_bsz} with {ACTOR}.use_dynamic_bsz="
+            f"{actor.use_dynamic_bsz}: the actor has one way to make micro-batches; set both to the same"
+        )
+    ranks = data_parallel_ranks(config)
+    if actor.use_dynamic_bsz or not ranks or config.trainer.get("val_only"):
+        return
+    mini_batch = actor.ppo_mini_batch_size * rollout.n // ranks
+    step = config.data.train_batch_size * rollout.n // ranks
+    sizes = [
+        (f"{ACTOR}.ppo_micro_batch_size_per_gpu", actor.ppo_micro_batch_size_per_gpu, mini_batch, "of a mini-batch"),
+        (f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu", rollout.log_prob_micro_batch_size_per_gpu, step, "of a step"),
+    ]
+    if config.algorithm.use_kl_in_reward or actor.use_kl_loss:
+        key = f"{REF}.log_prob_micro_batch_size_per_gpu"
+        sizes.append((key, ref.log_prob_micro_batch_size_per_gpu, step, "of a step"))
+    for key, size, responses, of_what in sizes:
+        if size and responses % size:
+            raise ValueError(
+                f"{key}={size} does not divide the {responses} responses {of_what} on a rank; set it to a divisor, "
+                f"such as {largest_divisor(responses, size)}"
+            )
+
+
+def check_token_budget(config: DictConfig) -> None:
+    """A micro-batch must have room for the longest sequence; verl finds out only after the first rollout."""
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    if not actor.use_dynamic_bsz:
+        return
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    ranks_a_sequence = actor.get("ulysses_sequence_parallel_size") or 1
+    for key, budget in (
+        (f"{ACTOR}.ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu),
+        (f"{ROLLOUT}.log_prob_max_token_len_per_gpu", rollout.log_prob_max_token_len_per_gpu),
+    ):
+        if (budget or 0) * ranks_a_sequence < longest:
+            raise ValueError(
+                f"{key}={budget} (x {ranks_a_sequence} GPUs a sequence) is less than data.max_prompt_length + "
+                f"data.max_response_length = {longest}; set it to {-(-longest // ranks_a_sequence)} or more, or "
+                "shorten the sequences"
+            )

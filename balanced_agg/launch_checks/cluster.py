@@ -1,0 +1,166 @@
+"""Where it runs: the platform, its devices, and the Ray cluster that is joined or started."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+# verl's resource pools reserve these CPUs for every rank (max_colocate_count), and these for one that only generates.
+CPUS_PER_RANK = 3
+CPUS_PER_ROLLOUT_RANK = 2
+ANSWER_SECONDS = 5
+RAY_INIT = "ray_kwargs.ray_init"
+
+
+def check_platform(config: DictConfig) -> None:
+    """The Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` only make sense together."""
+    platform = os.environ.get("VERL_PLATFORM", "").strip().lower()
+    # Not config.trainer.device: verl has already overwritten it with the platform it detected.
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    if choices.get("hardware") == "cpu" and platform != "cpu":
+        raise ValueError(f"hardware=cpu with VERL_PLATFORM={platform!r}; export VERL_PLATFORM=cpu, or set hardware")
+    if config.trainer.device != "cpu" and platform == "cpu":
+        raise ValueError(
+            f"trainer.device={config.trainer.device} with VERL_PLATFORM=cpu, which scripts/train.sh sets on a machine "
+            "without GPUs; set hardware=cpu, or export VERL_PLATFORM=nvidia"
+        )
+
+
+def ray_address_file(config: DictConfig) -> Path:
+    """Where `ray start` leaves the address that ray.init() then joins."""
+    folder = OmegaConf.select(config, f"{RAY_INIT}._temp_dir")
+    if folder is None:
+        folder = Path(os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp")), "ray")
+    return Path(folder, "ray_current_cluster")
+
+
+def named_cluster(config: DictConfig) -> tuple[str, str] | None:
+    """(who names it, address) of the cluster that ray.init() will join; None if it starts one of its own."""
+    for name, address in (
+        (f"{RAY_INIT}.address", OmegaConf.select(config, f"{RAY_INIT}.address")),
+        ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS")),
+    ):
+        if address == "local":  # Ray's word for a cluster of the run's own
+            return None
+        if address:
+            return name, address
+    file = ray_address_file(config)
+    return (str(file), file.read_text().strip()) if file.exists() else None
+
+
+def starts_ray(config: DictConfig) -> bool:
+    """Whether verl will start a Ray of its own on this machine: no cluster is named or runs here, nor is one needed."""
+    return not (named_cluster(config) or config.trainer.nnodes > 1 or ray_is_initialized())
+
+
+def ray_is_initialized() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def check_cluster(config: DictConfig) -> None:
+    """A cluster that is named answers and is taken as it is, and several nodes have one.
+
+    Ray waits two minutes for one that does not answer.
+    """
+    if ray_is_initialized():
+        return
+    named = named_cluster(config)
+    if named is None:
+        if config.trainer.nnodes > 1:
+            raise ValueError(
+                f"trainer.nnodes={config.trainer.nnodes} needs a Ray cluster, and none is named or runs here; start it "
+                "(scripts/ray_cluster.sh) and use scripts/submit.sh, or export RAY_ADDRESS, or set trainer.nnodes=1"
+            )
+        return
+    name, address = named
+    if problem := no_answer(address):
+        remedy = f"delete {name}" if name.startswith("/") else f"unset {name}"
+        raise ValueError(f"{name} names a Ray cluster at {address}: {problem}; start it, or {remedy}")
+    sizes = () if "://" in address else ("num_cpus", "num_gpus", "object_store_memory")  # Ray's client hands them on
+    for key in sizes:
+        if (value := OmegaConf.select(config, f"{RAY_INIT}.{key}")) is not None:
+            raise ValueError(
+                f"{RAY_INIT}.{key}={value} is for a Ray of the run's own, but {name} names a cluster at {address}; add "
+                "cluster=existing (null for each of these keys), or name no cluster"
+            )
+
+
+def no_answer(address: str) -> str | None:
+    """Why nothing listens at this address; None if something does, or if Ray is to look for it ("auto")."""
+    host, _, port = address.partition("://")[2].rpartition(":") if "://" in address else address.rpartition(":")
+    if not port.isdigit():
+        return None
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        return f"it does not answer ({error})"
+    return None
+
+
+def check_ray_cpus(config: DictConfig) -> None:
+    """A Ray cluster that verl starts itself must have a CPU for every actor that asks for one, or it waits for ever.
+
+    A cluster that runs already is not looked at.
+    """
+    available = OmegaConf.select(config, f"{RAY_INIT}.num_cpus") or os.cpu_count()
+    needed, storage, generating = needed_cpus(config), storage_units(config), rollout_ranks(config)
+    if starts_ray(config) and available < needed:
+        of_rollout = f"{generating} rollout ranks x {CPUS_PER_ROLLOUT_RANK} CPUs, " if generating else ""
+        raise ValueError(
+            f"Ray would wait for ever: {ranks(config)} ranks x {CPUS_PER_RANK} CPUs, {of_rollout}{storage} "
+            f"TransferQueue storage units and 2 more need {needed} CPUs, but {available} are there; set "
+            f"{RAY_INIT}.num_cpus={needed} (a logical count, it may exceed the real one), or lower "
+            "trainer.n_gpus_per_node or transfer_queue.backend.SimpleStorage.num_data_storage_units"
+        )
+
+
+def needed_cpus(config: DictConfig) -> int:
+    """Of all nodes together, for every actor that asks for a CPU."""
+    # One more for TransferQueue's controller and one free, because placing any further actor takes a free one.
+    of_ranks = ranks(config) * CPUS_PER_RANK + rollout_ranks(config) * CPUS_PER_ROLLOUT_RANK
+    return of_ranks + storage_units(config) + 2
+
+
+def ranks(config: DictConfig) -> int:
+    """GPUs (or what stands for one) of all nodes together, those of a reward model included."""
+    own = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    reward_model = config.reward.reward_model
+    if reward_model.enable and reward_model.enable_resource_pool:
+        own += reward_model.n_gpus_per_node * reward_model.nnodes
+    return own
+
+
+def rollout_ranks(config: DictConfig) -> int:
+    """GPUs that the rollout has to itself, under trainer_mode=separate_async."""
+    rollout = config.actor_rollout_ref.rollout
+    if OmegaConf.select(config, "trainer.v1.trainer_mode") != "separate_async":
+        return 0
+    return rollout.nnodes * rollout.n_gpus_per_node
+
+
+def storage_units(config: DictConfig) -> int:
+    return OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units", default=0)
+
+
+def check_gpus(config: DictConfig) -> None:
+    """A Ray that verl starts itself must have a GPU for every rank; on the CPU platform, that is a logical one."""
+    if not starts_ray(config):
+        return
+    from verl.utils.device import get_torch_device
+
+    device, logical = config.trainer.device, OmegaConf.select(config, f"{RAY_INIT}.num_gpus")
+    needed = ranks(config) + rollout_ranks(config)
+    if device != "cpu" and (present := get_torch_device().device_count()) < needed:
+        raise ValueError(
+            f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: the run needs {needed} GPUs ({device}), but "
+            f"{present} are there; set hardware to one that fits (1gpu, or cpu with VERL_PLATFORM=cpu), or "
+            "trainer.n_gpus_per_node"
+        )
+    if logical is not None and logical < needed or logical is None and device == "cpu":
+        raise ValueError(
+            f"{RAY_INIT}.num_gpus={logical}, but with trainer.n_gpus_per_node={config.trainer.n_gpus_per_node} the run "
+            f"needs {needed}; set it to {needed}" + ("" if device == "cpu" else " or null")
+        )

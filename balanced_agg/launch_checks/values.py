@@ -1,0 +1,104 @@
+"""Single values: numbers out of range, and names that verl does not know."""
+
+import math
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+# Whole numbers of at least this, by key. A key that the config lacks is not looked at.
+AT_LEAST = {
+    "data.train_batch_size": 1,
+    "data.max_prompt_length": 1,
+    "data.max_response_length": 1,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 1,
+    "actor_rollout_ref.actor.ppo_epochs": 1,
+    "actor_rollout_ref.actor.ulysses_sequence_parallel_size": 1,
+    "actor_rollout_ref.rollout.n": 1,
+    "actor_rollout_ref.rollout.val_kwargs.n": 1,
+    "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
+    "actor_rollout_ref.rollout.data_parallel_size": 1,
+    "reward.num_workers": 1,
+    "trainer.nnodes": 1,
+    "trainer.n_gpus_per_node": 1,
+    "trainer.total_epochs": 1,
+    "trainer.save_freq": -1,
+    "trainer.test_freq": -1,
+}
+# The same, where null means that verl chooses.
+AT_LEAST_OR_NULL = {
+    "trainer.total_training_steps": 1,
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": 1,
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu": 1,
+}
+# Key -> (whether it may be 0, the most it may be, what it is or would do).
+BETWEEN = {
+    # Nothing is learnt at 0, which is of use to measure gradients.
+    "actor_rollout_ref.actor.optim.lr": (True, math.inf, "the learning rate"),
+    # verl's actor divides its logits by it, too.
+    "actor_rollout_ref.rollout.temperature": (False, math.inf, "all responses to a prompt would be the same"),
+    "actor_rollout_ref.rollout.top_p": (False, 1, "a share of the probability"),
+    "actor_rollout_ref.rollout.val_kwargs.top_p": (False, 1, "a share of the probability"),
+    "actor_rollout_ref.rollout.gpu_memory_utilization": (False, 1, "a share of the memory"),
+    "reward.timeout": (False, math.inf, "the seconds that one call of the reward function may take"),
+}
+
+
+def check_numbers(config: DictConfig) -> None:
+    """Counts are whole numbers of at least 1, rates and shares numbers in their range; verl asks much later."""
+    for key, least in (AT_LEAST | AT_LEAST_OR_NULL).items():
+        value = OmegaConf.select(config, key, default=least)
+        if value is None and key in AT_LEAST_OR_NULL:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{key}={value!r}; set it to a whole number of at least {least}")
+    for key, (zero_too, high, meaning) in BETWEEN.items():
+        value = OmegaConf.select(config, key, default=1)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (0 < value <= high or zero_too and value == 0):
+            bounds = f"{'of at least' if zero_too else 'above'} 0" + (f" and at most {high}" if high < math.inf else "")
+            raise ValueError(f"{key}={value!r}: {meaning}; set it to a number {bounds}")
+
+
+def check_names(config: DictConfig) -> None:
+    """Names that verl looks up in a registry are in it; it would look only once everything runs."""
+    for key, usual in USUAL_NAMES.items():
+        name = OmegaConf.select(config, key, default=usual[0])
+        if name not in usual and name not in (known := dict(_registries(config)).get(key, usual)):
+            raise ValueError(f"{key}={name} is unknown; set it to one of {', '.join(sorted({*usual, *known}))}")
+
+
+# Of verl 0.9.1, so that its registries are imported only for another name. The first is what a config without the
+# key gets.
+USUAL_NAMES = {
+    "algorithm.adv_estimator": ("grpo",),
+    "actor_rollout_ref.actor.policy_loss.loss_mode": ("vanilla",),
+    "actor_rollout_ref.actor.strategy": ("fsdp", "fsdp2", "fsdp_turbo", "megatron", "veomni", "torchtitan"),
+    "actor_rollout_ref.rollout.name": ("vllm", "sglang", "trtllm"),
+    "reward.reward_manager.name": ("naive", "dapo"),
+    "trainer.resume_mode": ("auto", "disable", "resume_path"),
+    "trainer.v1.trainer_mode": ("sync", "colocate_async", "separate_async"),
+}
+
+
+def _registries(config: DictConfig) -> Iterator[tuple[str, Collection[Any]]]:
+    """(key, names) of what can be registered. Where a module of the user's may do so later, every name is in it."""
+    from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+    from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+    from verl.workers.engine import EngineRegistry
+    from verl.workers.rollout.replica import RolloutReplicaRegistry
+
+    own_module = config.actor_rollout_ref.model.get("external_lib")
+    reward, manager = config.reward.custom_reward_function, config.reward.reward_manager
+    # A reward function's file may register a manager, and one that is imported has a name of its own.
+    own_manager = manager.source != "register" or reward.path not in (None, "pkg://balanced_agg.rewards")
+    for key, registry, open_ended in (
+        ("algorithm.adv_estimator", ADV_ESTIMATOR_REGISTRY, own_module),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode", POLICY_LOSS_REGISTRY, own_module),
+        ("actor_rollout_ref.actor.strategy", EngineRegistry._engines["language_model"], own_module),
+        ("actor_rollout_ref.rollout.name", RolloutReplicaRegistry._registry, own_module),
+        ("reward.reward_manager.name", REWARD_MANAGER, own_manager),
+        ("trainer.v1.trainer_mode", TRAINER_REGISTRY, False),
+    ):
+        yield key, [*registry, OmegaConf.select(config, key)] if open_ended else list(registry)
