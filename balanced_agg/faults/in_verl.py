@@ -18,6 +18,7 @@ started again.
 
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from balanced_agg.faults.counts import Faults, count_faults
@@ -46,7 +47,15 @@ def _guard_reward_workers(wrapped: Callable, manager: Any, args: tuple, kwargs: 
 
     worker = sys.modules["verl.experimental.reward_loop.reward_loop"].RewardLoopWorker
     # Calls in progress are repeated once, since most of them are not what it died of, and later ones wait for it.
-    manager.reward_loop_workers_class = ray.remote(max_restarts=-1, max_task_retries=1)(worker)
+    restarting = ray.remote(max_restarts=-1, max_task_retries=1)(worker)
+    # Ray forgets large arguments of an actor once it runs, and could not make it again: this reference keeps them.
+    config = ray.put(manager.config)
+
+    def options(**of_worker: Any) -> SimpleNamespace:
+        made = restarting.options(**of_worker)
+        return SimpleNamespace(remote=lambda _, router_address: made.remote(config, router_address))
+
+    manager.reward_loop_workers_class = SimpleNamespace(options=options)
     wrapped(*args, **kwargs)
     if manager.reward_loop_worker_handles is not None:
         manager.reward_loop_workers = [GuardedRewardWorker(handle) for handle in manager.reward_loop_workers]
