@@ -24,16 +24,18 @@ import importlib.metadata, json, os
 import verl
 from verl.plugin.platform.platform_manager import PlatformRegistry, get_platform
 from verl.workers.engine import EngineRegistry
+from verl.checkpoint_engine import CheckpointEngineRegistry
 import verl.trainer.ppo.v1.replay_buffer as replay_buffer
 import vllm.model_executor.layers.utils as vllm_layers
-from balanced_agg.platforms.vllm_cpu import keep_plain_weights
+from balanced_agg.platforms.vllm_cpu import adapt_vllm
 
 before = vllm_layers.dispatch_cpu_unquantized_gemm
-keep_plain_weights()
+adapt_vllm()
 print(json.dumps({
     "platform": get_platform().device_name,
     "registered": "cpu" in PlatformRegistry.registered_names(),
     "engines": "cpu" in EngineRegistry._engines["language_model"]["fsdp2"],
+    "checkpoint engine": "gloo" in CheckpointEngineRegistry._registry,
     "vllm target": os.environ.get("VLLM_TARGET_DEVICE"),
     "version wrapped": hasattr(importlib.metadata.version, "__wrapped__"),
     "polling wrapped": hasattr(replay_buffer.ReplayBuffer.__init__, "__wrapped__"),
@@ -59,6 +61,7 @@ def test_under_verl_platform_cpu_everything_is_in_place():
         "platform": "cpu",
         "registered": True,
         "engines": True,
+        "checkpoint engine": True,
         "vllm target": "cpu",
         "version wrapped": True,
         "polling wrapped": True,
@@ -108,6 +111,14 @@ def test_received_weights_are_copies():
     buffer.zero_()
     ((name, weight),) = kept
     assert name == "weight" and weight.tolist() == [0.0, 1.0]
+
+
+def test_saved_weights_are_copies():
+    shard = torch.arange(2.0)
+    saved, spec = cpu._copy_saved_weights(lambda model: ({"weight": (shard, "spec")}, "spec"), None, ("model",), {})
+    shard.zero_()
+    assert spec == "spec" and saved["weight"][1] == "spec"
+    assert saved["weight"][0].tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("asked", [{}, {"poll_interval": 5.0}])

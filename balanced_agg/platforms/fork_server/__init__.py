@@ -1,0 +1,69 @@
+"""Python processes that start with everything imported, on a machine whose cores are few.
+
+A run on a CPU starts about twenty Python processes, many of them one after the other (Ray's workers, vLLM's engine and
+its worker), and most of what each does before its first useful line is to import torch, transformers, vLLM and verl.
+Here one process, the server, imports them once. Ray and multiprocessing are given another interpreter, ``python`` in
+the server's folder, which asks the server to fork: the child takes over the asker's command line, environment, folder,
+umask, process group and open files, and runs what ``python`` would have run.
+
+    server.py    imports, then forks a child for each request; ends, and its children with it, when its starter does
+    python.py    the interpreter that Ray and multiprocessing start: asks, forwards signals, exits as the child does
+    child.py     what a child does to become the process that was asked for
+
+Whatever would differ from a fresh interpreter is refused, and ``python.py`` then executes the real one.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+# Read by the interpreter, Ray's core or another library as it is loaded: a fork cannot make up for another value.
+READ_AT_START = (
+    "RAY_JOB_ID",
+    "RAY_RAYLET_PID",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONHASHSEED",
+    "OMP_NUM_THREADS",
+    "HF_HUB_OFFLINE",
+    "HF_HOME",
+    "TRANSFORMERS_OFFLINE",
+    "TORCHDYNAMO_DISABLE",
+    "VERL_PLATFORM",
+    "VERL_USE_EXTERNAL_MODULES",
+    "VLLM_TARGET_DEVICE",
+)
+
+
+def start(modules: Iterable[str], environment: Mapping[str, str]) -> Path:
+    """Start a server that imports ``modules`` under ``environment``; returns the interpreter to give to others.
+
+    It does not wait for the imports: who asks too early waits. The server and its children end when this process does,
+    however it ends.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="balanced-agg-"))
+    interpreter = folder / "python"
+    # A file of its own for each server: the socket to ask stands beside it, so it needs no argument and no variable.
+    source = Path(__file__).with_name("python.py").read_text()
+    interpreter.write_text(f"#!{sys.executable} -S\n{source}")
+    interpreter.chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+        listener.listen(64)
+        subprocess.Popen(
+            [sys.executable, "-m", f"{__name__}.server", str(folder), str(listener.fileno()), *modules],
+            env=dict(environment),
+            stdin=subprocess.PIPE,  # never written to: its end tells the server that this process is gone
+            pass_fds=[listener.fileno()],
+        )
+    return interpreter
+
+
+def start_values(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """What must be equal in the server and in a child."""
+    return {name: environment.get(name) for name in READ_AT_START}

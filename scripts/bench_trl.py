@@ -1,0 +1,70 @@
+"""TRL's GRPOTrainer at the work of a large arithmetic step, to compare with ours; it prints the seconds of each step.
+
+    .venv/bin/python -m pip install --no-deps trl==1.16.0 accelerate==1.15.0    # once; nothing else here needs them
+    .venv/bin/python scripts/bench_trl.py
+    bash scripts/train.sh arithmetic data.train_batch_size=32 actor_rollout_ref.actor.ppo_mini_batch_size=32 \\
+      trainer.total_training_steps=8 trainer.test_freq=-1 trainer.val_before_train=false    # timing_s/step in its log
+
+Both: 32 prompts x 8 responses of at most 80 tokens at temperature 1, one update on all of them in fp32, the same model,
+problems and rewards. TRL does it in one process and generates with transformers.
+"""
+
+import argparse
+import time
+
+from datasets import load_dataset
+from transformers import AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from balanced_agg.checkout import find_checkout
+from balanced_agg.rewards import compute_score
+
+TASK = find_checkout() / "artifacts/arithmetic/length_gap"
+
+
+def rewards(completions: list, reward_model: list[dict], **columns: list) -> list[float]:
+    answers = [completion[-1]["content"] for completion in completions]
+    truths = [row["ground_truth"] for row in reward_model]
+    scores = [compute_score("arithmetic", answer, truth) for answer, truth in zip(answers, truths, strict=True)]
+    return [score["score"] if isinstance(score, dict) else score for score in scores]
+
+
+class StepTimes(TrainerCallback):
+    def on_step_begin(self, *args, **kwargs) -> None:
+        self.start = time.perf_counter()
+
+    def on_step_end(self, arguments, state, *args, **kwargs) -> None:
+        print(f"step {state.global_step}: {time.perf_counter() - self.start:.2f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=8)
+    options = parser.parse_args()
+    trainer = GRPOTrainer(
+        model=str(TASK / "model"),
+        processing_class=AutoTokenizer.from_pretrained(TASK / "model"),
+        reward_funcs=rewards,
+        train_dataset=load_dataset("parquet", data_files=str(TASK / "train.parquet"), split="train"),
+        args=GRPOConfig(
+            output_dir="/tmp/unused",
+            per_device_train_batch_size=256,  # responses
+            num_generations=8,
+            max_completion_length=80,  # tokens
+            learning_rate=3e-5,
+            lr_scheduler_type="constant",
+            beta=0.0,
+            max_steps=options.steps,
+            use_cpu=True,
+            bf16=False,
+            save_strategy="no",
+            logging_steps=1,
+            report_to=[],
+        ),
+        callbacks=[StepTimes()],
+    )
+    trainer.train()
+
+
+if __name__ == "__main__":
+    main()
