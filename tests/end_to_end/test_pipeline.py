@@ -129,16 +129,3 @@ def test_every_mode_and_split_has_the_reference_gradient_norm(first_run, referen
         # At ratio 1 what the driver expects each rule's loss to be is what the actor then trains with.
         drift = run.steps[step][f"aggregation/{RULE_OF[mode]}/drift"]
         assert run.steps[step]["actor/pg_loss"] == pytest.approx(drift, abs=1e-5), (mode, split)
-
-
-def test_the_colocated_asynchronous_trainer_runs_balanced(tmp_path, arithmetic_model):
-    run = train(
-        "arithmetic",
-        tmp_path,
-        *SMALL,
-        "trainer.v1.trainer_mode=colocate_async",
-        "trainer.total_training_steps=2",
-    )
-    assert run.returncode == 0, run.log[-5000:]
-    assert sorted(run.steps) == [1, 2]
-    assert all(step["actor/grad_norm"] > 0 for step in run.steps.values())
