@@ -17,8 +17,8 @@ platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to un
     utils.fsdp_utils.fsdp2_sharded_save_to_cpu         what it calls a copy on the CPU is the weights themselves where
                                                        they are there: copy, or separate_async takes its old
                                                        log-probabilities from the new weights
-    workers.rollout.llm_server.LLMServerClient         vLLM hands over a response anew with each of its tokens, and verl
-                                                       takes the last: ask for that one alone
+    workers.rollout.llm_server.LLMServerClient         vLLM hands over a response anew with each of its tokens, in words
+                                                       too, and verl takes the last one's numbers: ask for these alone
 
 vLLM's own part is in ``vllm_cpu.py``. What configuration can do is in ``configs/hardware/cpu.yaml``.
 """
@@ -181,11 +181,12 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     return runtime_env
 
 
-async def _ask_for_whole_responses(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
+async def _ask_for_token_ids_once(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
     from vllm.sampling_params import RequestOutputKind
 
-    whole = {"output_kind": RequestOutputKind.FINAL_ONLY}
-    return await wrapped(*args, **kwargs | {"sampling_params": kwargs["sampling_params"] | whole})
+    asked_for = kwargs["sampling_params"]
+    less = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": bool(asked_for.get("stop"))}
+    return await wrapped(*args, **kwargs | {"sampling_params": less | asked_for})
 
 
 def _poll_often(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> None:
@@ -222,7 +223,7 @@ if cpu_is_chosen() and verl.__version__ in TESTED_VERL:
         ),
         ("verl.trainer.constants_ppo", "get_ppo_ray_runtime_env", _fork_processes),
         ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", _poll_often),
-        ("verl.workers.rollout.llm_server", "LLMServerClient.generate", _ask_for_whole_responses),
+        ("verl.workers.rollout.llm_server", "LLMServerClient.generate", _ask_for_token_ids_once),
         ("verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu", _copy_saved_weights),
     ):
         wrap_when_imported(module, name, wrapper)

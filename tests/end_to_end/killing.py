@@ -29,16 +29,18 @@ FOLDER = Path(os.environ["KILL_DIR"])
 STEP, POINT, VICTIM = os.environ.get("KILL_AT", "0:nowhere:no one").split(":")
 
 
-def _kill_at(point: str, step: int) -> None:
+def _kill_at(point: str, step: int) -> bool:
+    """Whether it was the time, and this process is not the one."""
     killed = FOLDER / "killed.json"
     if point != POINT or step != int(STEP) or killed.exists():
-        return
+        return False
     others = processes_of(os.environ["BALANCED_AGG_TEST_RUN"])
     titles = {pid: _title(pid) for pid in (os.getpid(), *others)}
     pids = [pid for pid, title in titles.items() if VICTIMS[VICTIM] in title]
     assert len(pids) == 1, titles
     killed.write_text(json.dumps({"step": step, "point": point, "victim": VICTIM, "at": time.time()}))
     os.kill(pids[0], signal.SIGKILL)
+    return True
 
 
 def _title(pid: int) -> str:
@@ -90,7 +92,8 @@ def _half_written(wrapped, instance, args, kwargs):
     if POINT == "checkpoint" and "optim_world_size" in str(path):
         if _step() == int(STEP):
             os.truncate(path, os.path.getsize(path) // 2)
-        _kill_at("checkpoint", _step())
+        while _kill_at("checkpoint", _step()):
+            signal.pause()  # it is still writing
 
 
 def _save(wrapped, trainer, args, kwargs):
