@@ -10,6 +10,7 @@ problems and rewards. TRL does it in one process and generates with transformers
 """
 
 import argparse
+import tempfile
 import time
 
 from datasets import load_dataset
@@ -47,7 +48,7 @@ def main() -> None:
         reward_funcs=rewards,
         train_dataset=load_dataset("parquet", data_files=str(TASK / "train.parquet"), split="train"),
         args=GRPOConfig(
-            output_dir="/tmp/unused",
+            output_dir=tempfile.gettempdir(),  # nothing is saved
             per_device_train_batch_size=256,  # responses
             num_generations=8,
             max_completion_length=80,  # tokens

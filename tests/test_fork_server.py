@@ -151,6 +151,18 @@ def test_imports_that_start_threads_are_left_to_each_process(tmp_path):
     assert done.stdout == b"fresh\n"
 
 
+def test_where_no_program_may_be_there_is_no_server(tmp_path, monkeypatch):
+    mount = ["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system takes root")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    try:
+        assert str(fork_server.start(["tests.preloaded"], ENVIRONMENT)) == sys.executable
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
 def test_server_and_children_end_with_the_process_that_started_them_however_it_ends(tmp_path):
     code = """
     import os, signal, subprocess

@@ -14,6 +14,7 @@ Whatever would differ from a fresh interpreter is refused, and ``python.py`` the
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -44,7 +45,8 @@ def start(modules: Iterable[str], environment: Mapping[str, str]) -> Path:
     """Start a server that imports ``modules`` under ``environment``; returns the interpreter to give to others.
 
     It does not wait for the imports: who asks too early waits. The server and its children end when this process does,
-    however it ends.
+    however it ends. Where the folder for temporary files may hold no programs (``noexec``) there is no server, and the
+    interpreter is this one.
     """
     folder = Path(tempfile.mkdtemp(prefix="balanced-agg-"))
     interpreter = folder / "python"
@@ -52,6 +54,9 @@ def start(modules: Iterable[str], environment: Mapping[str, str]) -> Path:
     source = Path(__file__).with_name("python.py").read_text()
     interpreter.write_text(f"#!{sys.executable} -S\n{source}")
     interpreter.chmod(0o700)
+    if not os.access(interpreter, os.X_OK):
+        shutil.rmtree(folder)
+        return Path(sys.executable)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)
