@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import verl
+from omegaconf import OmegaConf
 
 from balanced_agg.platforms import cpu, cpu_device
 
@@ -22,6 +23,7 @@ NEVER_REACHED = {
 LOOK_AROUND = """
 import importlib.metadata, json, os
 import verl
+from omegaconf import OmegaConf
 from verl.plugin.platform.platform_manager import PlatformRegistry, get_platform
 from verl.workers.engine import EngineRegistry
 from verl.checkpoint_engine import CheckpointEngineRegistry
@@ -79,6 +81,7 @@ def test_elsewhere_nothing_of_it_is_active():
 def test_another_verl_version_is_one_clear_error():
     script = """
 import verl
+from omegaconf import OmegaConf
 verl.__version__ = "0.9.2"
 import balanced_agg.platforms.cpu
 from verl.plugin.platform import get_platform
@@ -126,3 +129,40 @@ def test_rollouts_are_polled_often_unless_asked_otherwise(asked):
     received = {}
     cpu._poll_often(lambda **kwargs: received.update(kwargs), None, (), {"trainer_mode": "sync"} | asked)
     assert received == {"trainer_mode": "sync", "poll_interval": asked.get("poll_interval", 0.1)}
+
+
+@pytest.fixture
+def plain_config(monkeypatch, tmp_path):
+    """verl's own config, and no Ray cluster in sight."""
+    from hydra import compose, initialize_config_module
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        return compose("ppo_trainer")
+
+
+@pytest.mark.parametrize(
+    ("settings", "interpreter"),
+    [
+        ({}, "/of/the/server/python"),
+        ({"ray_kwargs.ray_init.runtime_env.py_executable": "/of/the/user/python"}, "/of/the/user/python"),
+        ({"trainer.nnodes": 2}, None),
+    ],
+)
+def test_ray_gets_the_server_s_interpreter_unless_the_user_names_one_or_a_cluster(
+    monkeypatch, plain_config, settings, interpreter
+):
+    environments = []
+
+    def start(modules, environment):
+        environments.append(environment)
+        return Path("/of/the/server/python")
+
+    monkeypatch.setattr(cpu.fork_server, "start", start)
+    for key, value in settings.items():
+        OmegaConf.update(plain_config, key, value)
+    runtime_env = {"env_vars": {"VERL_FULL_DETERMINISM": "0"}}
+    assert cpu._fork_processes(lambda config: runtime_env, None, (plain_config,), {}) is runtime_env
+    assert plain_config.ray_kwargs.ray_init.runtime_env.py_executable == interpreter
+    assert [environment["VERL_FULL_DETERMINISM"] for environment in environments] == ["0"] * (not settings)

@@ -176,7 +176,7 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     asked_for = config.ray_kwargs.ray_init.runtime_env
     # An interpreter that the user has named wins, and the nodes of a cluster that runs already have no server.
     if asked_for.py_executable is None and starts_ray(config):
-        variables = runtime_env["env_vars"] | dict(asked_for.env_vars)
+        variables = runtime_env["env_vars"] | dict(asked_for.get("env_vars", {}))
         asked_for.py_executable = str(fork_server.start(IMPORTED_BY_MANY, os.environ | variables))
     return runtime_env
 
