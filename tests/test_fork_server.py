@@ -1,7 +1,9 @@
 """A process of the fork server is what the real interpreter would have made of its command line, imports aside."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -149,6 +151,20 @@ def test_imports_that_start_threads_are_left_to_each_process(tmp_path):
     interpreter = fork_server.start(["tests.preloaded", "threading_module"], environment)
     done = subprocess.run([str(interpreter), "-c", FORKED], env=environment, capture_output=True, timeout=SECONDS)
     assert done.stdout == b"fresh\n"
+
+
+def test_nothing_is_started_for_a_run_that_is_over(interpreter, tmp_path):
+    shutil.copy(interpreter, tmp_path)  # without a socket beside it
+    done = subprocess.run([str(tmp_path / "python"), "-c", FORKED], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_without_a_server_that_was_killed_the_real_interpreter_runs(interpreter, tmp_path):
+    shutil.copy(interpreter, tmp_path)
+    with socket.socket(socket.AF_UNIX) as nobody_listens:
+        nobody_listens.bind(str(tmp_path / "socket"))
+    done = subprocess.run([str(tmp_path / "python"), "-c", FORKED], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout == "fresh\n"
 
 
 def test_where_no_program_may_be_there_is_no_server(tmp_path, monkeypatch):

@@ -30,13 +30,18 @@ def request(files):
 
 
 def ask(connection, files):
-    """Send a request with this process's open files; returns the child's process id, or 0 where it is refused."""
+    """Send a request with this process's open files; returns the child's process id, or 0 where it is refused.
+
+    EOFError if the server ends meanwhile.
+    """
     connection.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), "socket"))
     body = json.dumps(request(files)).encode()
     socket.send_fds(connection, [struct.pack("!I", len(body))], files)
     connection.sendall(body)
     answer = connection.recv(4, socket.MSG_WAITALL)
-    return struct.unpack("!i", answer)[0] if len(answer) == 4 else 0
+    if len(answer) < 4:
+        raise EOFError
+    return struct.unpack("!i", answer)[0]
 
 
 def main():
@@ -45,7 +50,9 @@ def main():
     connection = socket.socket(socket.AF_UNIX)
     try:
         child = ask(connection, files)
-    except OSError:  # the server has ended, or the files are more than a message takes
+    except (FileNotFoundError, BrokenPipeError, ConnectionResetError, EOFError):
+        os._exit(1)  # the server has ended with its run, which needs this process no more
+    except OSError:  # the server was killed, or the files are more than a message takes
         child = 0
     if not child:
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
