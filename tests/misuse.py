@@ -255,6 +255,12 @@ CASES = [
         "data.max_prompt_length=4",
         "data.filter_overlong_prompts=true",
     ),
+    training(
+        "an evaluation whose prompts are all cut off",
+        "data.val_files",
+        "+evaluation=validation_only",
+        "data.max_prompt_length=4",
+    ),
     # The model
     training("a missing model", f"{MODEL}.path", f"{MODEL}.path=/nowhere/model"),
     training("a model that the hub cannot be asked for", "HF_HUB_OFFLINE", f"{MODEL}.path=Qwen/Qwen3-0.7B"),

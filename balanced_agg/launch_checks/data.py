@@ -165,8 +165,8 @@ def check_prompts(config: DictConfig) -> None:
     if tokens_of is None:
         return
     limit, filtered = config.data.max_prompt_length, config.data.filter_overlong_prompts
-    for key in KEYS:
-        batch = filtered and key == "data.train_files" and not config.trainer.get("val_only")
+    for key in KEYS[1:] if config.trainer.get("val_only") else KEYS:
+        batch = filtered and key == "data.train_files"
         needed, short, lengths = config.data.train_batch_size if batch else 1, 0, []
         refused = None
         for where, messages in prompts_of(config, key):

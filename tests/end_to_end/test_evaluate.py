@@ -29,7 +29,8 @@ def test_a_sharded_checkpoint_is_evaluated_on_the_six_benchmarks_in_one_pass(ari
         source = write_jsonl(tmp_path / f"source/{dataset.name}.jsonl", BENCHMARK_ROWS[dataset.name])
         files.append(str(prepare(dataset, tmp_path / "data", source).path))
     checkpoint = tmp_path / "run/checkpoints/global_step_1"
-    done = launch(tmp_path / "log", "scripts/evaluate.sh", str(checkpoint), f"data.val_files=[{','.join(files)}]")
+    settings = [f"data.val_files=[{','.join(files)}]", "data.max_prompt_length=1024"]
+    done = launch(tmp_path / "log", "scripts/evaluate.sh", str(checkpoint), *settings)
     assert done.returncode == 0, done.log[-3000:]
     assert done.leftover == []
 
