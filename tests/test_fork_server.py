@@ -143,6 +143,34 @@ def test_other_options_are_left_to_the_real_interpreter(run, option):
     assert run(option, "-c", "print(1)").stdout == real.stdout
 
 
+DRAW = """
+import random, numpy, torch
+from ray import ObjectRef
+print(ObjectRef.from_random().hex(), numpy.random.random(), torch.rand(1), random.random(), sep="\\n")
+"""
+
+
+def test_two_children_draw_nothing_alike_although_an_actor_class_was_imported(tmp_path):
+    (tmp_path / "an_actor.py").write_text("import ray\n@ray.remote\nclass Actor:\n    pass\n")
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    interpreter = fork_server.start(["tests.preloaded", "an_actor"], environment)
+    command = [str(interpreter), "-c", FORKED + DRAW]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS).stdout.splitlines()
+        for _ in range(2)
+    )
+    assert first[0] == second[0] == "forked" and len(first) == len(second) == 5
+    assert not set(first[1:]) & set(second[1:])
+
+
+def test_where_an_import_had_ray_draw_an_id_each_process_imports_for_itself(tmp_path):
+    (tmp_path / "an_id.py").write_text("import ray\nray.ObjectRef.from_random()\n")
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    interpreter = fork_server.start(["tests.preloaded", "an_id"], environment)
+    done = subprocess.run([str(interpreter), "-c", FORKED], env=environment, capture_output=True, timeout=SECONDS)
+    assert done.stdout == b"fresh\n"
+
+
 def test_imports_that_start_threads_are_left_to_each_process(tmp_path):
     (tmp_path / "threading_module.py").write_text(
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"

@@ -9,6 +9,8 @@ umask, process group and open files, and runs what ``python`` would have run.
     server.py    imports, then forks a child for each request; ends, and its children with it, when its starter does
     python.py    the interpreter that Ray and multiprocessing start: asks, forwards signals, exits as the child does
     child.py     what a child does to become the process that was asked for
+    randomness.py
+                 what one child draws at random the next does not
 
 Whatever would differ from a fresh interpreter is refused, and ``python.py`` then executes the real one.
 """

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from setproctitle import getproctitle
 
+from balanced_agg.platforms.fork_server.randomness import seed_anew
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -45,8 +47,7 @@ def become(request: dict, interpreter: Path) -> None:
     os.environ.update(request["environment"])
     take_signals(request)
     multiprocessing.set_executable(str(interpreter))
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()  # Python's own generator reseeds itself at a fork
+    seed_anew()
     run(without_options(request["argv"]))
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from balanced_agg.platforms.fork_server import child, start_values
+from balanced_agg.platforms.fork_server.randomness import children_draw_the_same, kept_from_ray
 
 # Imported while Ray starts. Not Ray: its core reads RAY_JOB_ID as it is loaded, which only the first request knows.
 EARLY = ("torch", "transformers")
@@ -32,7 +33,7 @@ class Server:
         self._folder, self._listener, self._modules = folder, listener, modules
         self._preloaded = False
         self._left_by_imports: dict[str, str] = {}  # variables for later imports to find (vLLM's and tensordict's do)
-        self._threads: set[str] = set()  # that imports started and no child would have
+        self._obstacle = ""  # what of the imports keeps every child from being like a fresh process
         self._running: dict[int, tuple[int, socket.socket]] = {}  # pid -> pidfd, connection to who asked for it
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -83,7 +84,7 @@ class Server:
             self._preload_for(request["environment"])
         environment = self._left_by_imports | request["environment"]
         same = start_values(environment) == start_values() and are_loaded(environment.get("LD_PRELOAD", ""))
-        return same and not self._threads
+        return same and not self._obstacle
 
     def _preload_for(self, environment: dict[str, str]) -> None:
         """Import in the environment of the first request: it has the number of Ray's job, and says how to reach Ray."""
@@ -91,12 +92,16 @@ class Server:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment.items() - os.environ.items())
-        preload(self._modules)
+        with kept_from_ray():
+            preload(self._modules)
         self._preloaded = True
         self._left_by_imports = {name: value for name, value in os.environ.items() if environment.get(name) != value}
-        self._threads = other_threads() - SURVIVING_THREADS
-        if self._threads:
-            print(f"fork server: each process imports for itself; imports started {self._threads}", file=sys.stderr)
+        if threads := other_threads() - SURVIVING_THREADS:
+            self._obstacle = f"imports started {threads}"
+        elif children_draw_the_same():
+            self._obstacle = "an import has had Ray draw an id"
+        if self._obstacle:
+            print(f"fork server: each process imports for itself; {self._obstacle}", file=sys.stderr)
 
     def _end(self, pid: int, asker_is_gone: bool) -> None:
         if pid not in self._running:  # both of its files were ready at once
