@@ -21,6 +21,8 @@ TOOLS = ("unshare", "nsenter", "ip", "mount")
 
 def why_not() -> str | None:
     """What keeps this machine from being several, or None."""
+    if ROOT.is_relative_to("/tmp"):
+        return "the checkout is in /tmp, of which each machine has its own"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
