@@ -10,6 +10,7 @@ import pytest
 import ray
 import zmq
 
+from balanced_agg.resume import waiting
 from balanced_agg.resume.waiting import AnsweredSocket, Watch, check_engine, while_alive
 
 
@@ -78,6 +79,22 @@ def test_sending_to_an_actor_that_has_died_raises(tmp_path):
     unconnected.close(linger=0)
 
 
+@pytest.fixture
+def looking_always(monkeypatch):
+    monkeypatch.setattr(waiting, "SECONDS_BETWEEN_LOOKS", 0)
+
+
+def test_looks_in_quick_succession_ask_once():
+    asked = []
+    actor = Actor.remote()
+    watch = Watch([("a worker", lambda: asked.append(1) or actor.__ray_ready__.remote())])
+    ray.get(actor.__ray_ready__.remote())
+    for _ in range(10):
+        watch.look()
+    assert len(asked) == 2  # at first, and after the answer to that
+
+
+@pytest.mark.usefixtures("looking_always")
 def test_a_look_at_the_living_busy_or_not_costs_nothing_and_at_the_dead_raises(tmp_path):
     busy, idle = Actor.remote(), Actor.remote()
     working = busy.work.remote(f"{tmp_path}/done")
@@ -116,6 +133,7 @@ class Server:
         self.engine.errored = True
 
 
+@pytest.mark.usefixtures("looking_always")
 def test_a_server_whose_engine_has_died_counts_as_dead():
     server, other = Server.remote(errored=False, dead_error=LookupError("engine")), Server.remote()
     watch = Watch([("a server", partial(each.__ray_call__.remote, check_engine)) for each in (server, other)])
