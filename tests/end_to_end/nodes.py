@@ -21,8 +21,6 @@ TOOLS = ("unshare", "nsenter", "ip", "mount")
 
 def why_not() -> str | None:
     """What keeps this machine from being several, or None."""
-    if ROOT.is_relative_to("/tmp"):
-        return "the checkout is in /tmp, of which each machine has its own"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
@@ -39,7 +37,7 @@ class Node:
     environment: dict[str, str] = field(default_factory=dict)
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen:
-        inside = ["nsenter", f"--target={self.keeper.pid}", "--net", "--mount", f"--wd={ROOT}", *command]
+        inside = ["nsenter", f"--target={self.keeper.pid}", "--net", "--mount", f"--wdns={ROOT}", *command]
         return subprocess.Popen(inside, env=os.environ | self.environment, **options)
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess:
@@ -53,13 +51,14 @@ class Node:
 
 @contextmanager
 def node(number: int, folder: Path) -> Iterator[Node]:
-    """Machine 10.9.8.`number`, whose /tmp is a folder in ``folder``; only ``folder`` is seen in the other's place."""
+    """Machine 10.9.8.`number`, whose /tmp is a folder in ``folder``; of the other /tmp it sees ``folder`` and ROOT."""
     own = folder / f"tmp{number}"
-    seen = own / folder.relative_to("/tmp") if folder.is_relative_to("/tmp") else None
-    (seen or own).mkdir(parents=True)
+    seen = {shared: own / shared.relative_to("/tmp") for shared in (folder, ROOT) if shared.is_relative_to("/tmp")}
+    for place in (own, *seen.values()):
+        place.mkdir(parents=True, exist_ok=True)
     steps = [
         "mount --make-rprivate /",
-        *([f"mount --bind '{folder}' '{seen}'"] if seen else []),
+        *(f"mount --bind '{shared}' '{place}'" for shared, place in seen.items()),
         f"mount --rbind '{own}' /tmp",
         "ip link set lo up",
         "echo ready; exec sleep infinity",
