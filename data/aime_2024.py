@@ -1,6 +1,6 @@
 """AIME 2024, both exams (benchmark): answers from 0 to 999."""
 
-from data.dataset import Dataset, boxed_row
+from balanced_agg.data.dataset import Dataset, boxed_row
 
 DATASET = Dataset(
     name="aime_2024",

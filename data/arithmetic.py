@@ -2,7 +2,7 @@
 
 Run from the repository root:
 
-    python -m data.arithmetic --regime length_gap
+    python -m balanced_agg.data.arithmetic --regime length_gap
 
 A second run with the same options finds everything in place and does nothing.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from balanced_agg.arithmetic.demonstrations import REGIMES
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
-from balanced_agg.replacing import replacing
+from balanced_agg.atomic_write import replacing
 
 DATA_SOURCE = "arithmetic"
 

@@ -5,15 +5,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from balanced_agg.data.dataset import Row
+from balanced_agg.data.prepare import Prepared, prepare
+from balanced_agg.data.registry import CHOICES, about, chosen
+from balanced_agg.data.sources import HubUnavailable
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-
-from data.dataset import Row
-from data.prepare import Prepared, prepare
-from data.registry import CHOICES, about, chosen
-from data.sources import HubUnavailable
 
 USAGE_ERROR, FAILED = 2, 1
 console = Console(stderr=True, soft_wrap=True, highlight=False)  # stdout has results only

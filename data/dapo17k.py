@@ -4,7 +4,7 @@ The hub's file repeats 17 917 (prompt, answer) pairs 100 times. They have 17 398
 asserted, before the prompts with more than one answer are dropped.
 """
 
-from data.dataset import Dataset, Problem, Row, Unusable, identifier, pick, required
+from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable, identifier, pick, required
 
 
 def is_message(message: object) -> bool:

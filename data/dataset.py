@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from balanced_agg.data.prompts import Messages, boxed
+
 from balanced_agg.rewards.final_answer import braced
-from data.prompts import Messages, boxed
 
 Row = dict[str, Any]
 

@@ -5,7 +5,7 @@ No question of the validation set is in the training set.
 
 from collections.abc import Iterable, Iterator
 
-from data.dataset import Dataset, Row, boxed_row
+from balanced_agg.data.dataset import Dataset, Row, boxed_row
 
 TRAIN_ROWS, TRAIN_SEED = 2000, 0
 VALIDATION_ROWS, VALIDATION_SEED = 64, 1

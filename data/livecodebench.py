@@ -7,8 +7,8 @@ runs; lighteval's copy has the same columns as parquet. Public and private tests
 import json
 from typing import Any
 
-from data.dataset import Dataset, Problem, Row, Unusable, identifier, pick, required, text
-from data.prompts import code
+from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable, identifier, pick, required, text
+from balanced_agg.data.prompts import code
 
 
 def tests_of(field: Any, what: str) -> list[dict[str, str]]:

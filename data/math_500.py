@@ -1,6 +1,6 @@
 """MATH-500 (benchmark): LaTeX answers."""
 
-from data.dataset import Dataset, boxed_row
+from balanced_agg.data.dataset import Dataset, boxed_row
 
 DATASET = Dataset(
     name="math_500",

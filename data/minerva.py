@@ -5,7 +5,18 @@ Copies differ. The answer is a text, a list of forms each of which is accepted, 
 
 import json
 
-from data.dataset import Dataset, Problem, Row, Unusable, boxed_problem, identifier, last_box, pick, required, text
+from balanced_agg.data.dataset import (
+    Dataset,
+    Problem,
+    Row,
+    Unusable,
+    boxed_problem,
+    identifier,
+    last_box,
+    pick,
+    required,
+    text,
+)
 
 
 def convert(row: Row) -> Problem:

@@ -3,7 +3,7 @@
 Copies have 674 or 675 rows.
 """
 
-from data.dataset import Dataset, Problem, Row, Unusable, boxed_problem, identifier, pick, required, text
+from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable, boxed_problem, identifier, pick, required, text
 
 
 def convert(row: Row) -> Problem:

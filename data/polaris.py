@@ -1,6 +1,6 @@
 """Polaris-53K (training): free-form LaTeX answers."""
 
-from data.dataset import Dataset, boxed_row
+from balanced_agg.data.dataset import Dataset, boxed_row
 
 DATASET = Dataset(
     name="polaris",

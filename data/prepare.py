@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable
+from balanced_agg.data.sources import describe, open_rows, sha256_of
 
 import balanced_agg
-from balanced_agg.replacing import replacing
-from data.dataset import Dataset, Problem, Row, Unusable
-from data.sources import describe, open_rows, sha256_of
+from balanced_agg.atomic_write import replacing
 
 # Raise it when the same source would give other rows; files of older versions are then written anew.
 VERSION = 1

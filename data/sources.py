@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
-
-from data.dataset import Dataset, Row
+from balanced_agg.data.dataset import Dataset, Row
 
 if TYPE_CHECKING:
     import datasets

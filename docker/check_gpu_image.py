@@ -6,10 +6,10 @@ import importlib
 import os
 import sys
 
-from balanced_agg.doctor.check import OK
-from balanced_agg.doctor.facts import Facts, ask
-from balanced_agg.doctor.verl_lines import check_verl
-from balanced_agg.doctor.versions import check_versions
+from balanced_agg.commands.doctor.check import OK
+from balanced_agg.commands.doctor.facts import Facts, ask
+from balanced_agg.commands.doctor.verl_lines import check_verl
+from balanced_agg.commands.doctor.versions import check_versions
 
 
 def problems() -> list[str]:

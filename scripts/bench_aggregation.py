@@ -26,8 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from verl.trainer.ppo.core_algos import agg_loss
 
-from balanced_agg.aggregation import aggregate, length_divisors, response_lengths
-from balanced_agg.diagnostics import aggregation_metrics, response_advantages
+from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
+from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
 
 LOSS_SHAPES = {"whole batch": (8192, 2048), "GPU micro-batch": (8, 8192)}
 DIVISOR_SHAPES = ((8192, 2048), (8192, 16), (1_000_000, 16))

@@ -26,7 +26,7 @@ MEASURED = """
 import contextlib, io, json, re, sys, time
 from pathlib import Path
 import pyarrow.parquet
-from balanced_agg.inspection.command import run
+from balanced_agg.commands.inspect.command import run
 
 def memory(key):
     # Not ru_maxrss: a process starts with that of the one that started it.

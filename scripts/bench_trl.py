@@ -17,7 +17,7 @@ from datasets import load_dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from balanced_agg.checkout import find_checkout
+from balanced_agg.commands.checkout import find_checkout
 from balanced_agg.rewards import compute_score
 
 TASK = find_checkout() / "artifacts/arithmetic/length_gap"

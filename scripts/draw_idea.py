@@ -15,7 +15,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from balanced_agg.aggregation import length_divisors
+from balanced_agg.loss.aggregation import length_divisors
 
 PICTURE = Path(__file__).resolve().parent.parent / ".github" / "idea.png"
 # mode: (name, what it does, in two lines)

@@ -7,4 +7,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3
-exec "${VERL_PYTHON:-$python}" -m balanced_agg.clusters.submit "$@"
+exec "${VERL_PYTHON:-$python}" -m balanced_agg.commands.cluster.submit "$@"

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from balanced_agg.aggregation import aggregate, length_divisors
+from balanced_agg.loss.aggregation import aggregate, length_divisors
 
 WIDTH = 6
 

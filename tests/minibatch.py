@@ -18,7 +18,7 @@ from verl.workers.config import FSDPActorConfig, FSDPEngineConfig, OptimizerConf
 from verl.workers.engine.utils import prepare_micro_batches
 from verl.workers.utils.losses import ppo_loss
 
-from balanced_agg.aggregation import length_divisors
+from balanced_agg.loss.aggregation import length_divisors
 
 OUR_MODES = ("balanced", "group-token-mean")
 VOCABULARY = 11

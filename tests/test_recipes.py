@@ -11,10 +11,10 @@ from verl import DataProto
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.utils.config import validate_config
 
-from balanced_agg import launch_checks
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
+from balanced_agg.loss.rules import RULES
+from balanced_agg.plugin import checks as launch_checks
 from balanced_agg.rewards import compute_score
-from balanced_agg.rules import RULES
 from tests.composed import ROOT, compose_recipe, stand_in_data
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))

@@ -16,7 +16,7 @@ from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
 from balanced_agg.arithmetic.model import build_model
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
 from balanced_agg.arithmetic.tokenizer import build_tokenizer, encode_prompt
-from balanced_agg.replacing import replacing
+from balanced_agg.atomic_write import replacing
 
 RECORD_NAME = "warm_start.json"
 _IGNORED_LABEL = -100  # what torch's cross entropy skips

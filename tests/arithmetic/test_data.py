@@ -64,7 +64,7 @@ def test_no_rows_is_an_error(tmp_path):
 
 
 def test_help_names_the_regimes_without_importing_torch():
-    command = [sys.executable, "-X", "importtime", "-m", "data.arithmetic", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "balanced_agg.data.arithmetic", "--help"]
     result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     assert "{length_gap,length_spread}" in result.stdout
     assert "torch" not in result.stderr

@@ -161,7 +161,7 @@ def warm_started(request, tmp_path_factory):
 
 
 def run_command_line(regime, out_dir) -> str:
-    command = [sys.executable, "-m", "data.arithmetic", "--regime", regime, "--out", str(out_dir)]
+    command = [sys.executable, "-m", "balanced_agg.data.arithmetic", "--regime", regime, "--out", str(out_dir)]
     root = Path(__file__).parents[2]
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 

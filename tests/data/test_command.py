@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import datasets
 import httpx
 import pytest
+from balanced_agg.data.registry import CHOICES
 from huggingface_hub import HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from typer.testing import CliRunner
 
-from balanced_agg.checkout import find_checkout
-from balanced_agg.cli import app
-from data.registry import CHOICES
+from balanced_agg.commands.checkout import find_checkout
+from balanced_agg.commands.cli import app
 from tests.data.sources import BENCHMARK_ROWS, write_jsonl, write_parquet
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def test_without_the_hub_the_user_learns_what_to_download_and_where_to_put_it(tm
 
 
 def run(*arguments, cwd, **environment):
-    command = [sys.executable, "-m", "balanced_agg.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "balanced_agg.commands.cli", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -145,7 +145,7 @@ def test_unreachable_hub_ends_without_a_traceback(tmp_path):
 
 def test_help_imports_nothing_heavy():
     result = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "balanced_agg.cli", "prepare", "--help"],
+        [sys.executable, "-X", "importtime", "-m", "balanced_agg.commands.cli", "prepare", "--help"],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -174,7 +174,9 @@ def test_installed_package_without_a_checkout_says_so(tmp_path):
     shutil.copytree(ROOT / "balanced_agg", tmp_path / "site" / "balanced_agg")
     (tmp_path / "work").mkdir()
     # -P and an own path: the package under test is the copy, as if a wheel had been installed.
-    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from balanced_agg.cli import main; main()"
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\nfrom balanced_agg.commands import cli; cli.main()"
+    )
     result = subprocess.run(
         [sys.executable, "-P", "-c", code, "prepare", "math_500"],
         cwd=tmp_path / "work",

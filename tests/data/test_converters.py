@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from balanced_agg.data import aime_2024, aime_2025, dapo17k, livecodebench, math_500, minerva, olympiadbench, polaris
+from balanced_agg.data.dataset import Unusable, last_box
 
-from data import aime_2024, aime_2025, dapo17k, livecodebench, math_500, minerva, olympiadbench, polaris
-from data.dataset import Unusable, last_box
 from tests.data.sources import BENCHMARK_ROWS, case, code_row, dapo_row
 
 BOX = " Let's think step by step and output the final answer within \\boxed{}."

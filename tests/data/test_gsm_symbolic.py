@@ -2,9 +2,8 @@
 
 import pyarrow.parquet as pq
 import pytest
-
-from data.prepare import prepare
-from data.registry import CHOICES
+from balanced_agg.data.prepare import prepare
+from balanced_agg.data.registry import CHOICES
 
 pytest.importorskip("reasoning_gym")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from balanced_agg.data import prepare as module
+from balanced_agg.data.prepare import CONFLICTING, REPEATED, prepare
+from balanced_agg.data.registry import BENCHMARKS, CHOICES
+from balanced_agg.data.sources import sha256_of
 
-from data import prepare as module
-from data.prepare import CONFLICTING, REPEATED, prepare
-from data.registry import BENCHMARKS, CHOICES
-from data.sources import sha256_of
 from tests.data.sources import BENCHMARK_ROWS, dapo_row, write_jsonl, write_parquet
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def test_run_killed_between_the_two_files_is_made_good_by_the_next(tmp_path, mat
         Path(source).rename(target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("balanced_agg.replacing.os.replace", replace)
+        patch.setattr("balanced_agg.atomic_write.os.replace", replace)
         with pytest.raises(Killed):
             prepare(MATH_500, out, math_500)
     prepared = prepare(MATH_500, out, other)
@@ -199,7 +199,7 @@ def test_failed_run_keeps_the_old_files(tmp_path, math_500):
 
 
 def test_two_runs_at_once_leave_whole_files(tmp_path, math_500):
-    command = [sys.executable, "-m", "balanced_agg.cli", "prepare", "math_500"]
+    command = [sys.executable, "-m", "balanced_agg.commands.cli", "prepare", "math_500"]
     command += ["--source", str(math_500), "--out", str(tmp_path / "out")]
     runs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for run in runs:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from balanced_agg.data.prepare import prepare
+from balanced_agg.data.registry import CHOICES
 
-from data.prepare import prepare
-from data.registry import CHOICES
 from tests.real_data import real_file
 
 

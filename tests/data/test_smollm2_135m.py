@@ -4,9 +4,8 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+from balanced_agg.data import smollm2_135m
 from transformers import AutoConfig, AutoTokenizer
-
-from data import smollm2_135m
 
 
 def test_the_weights_are_found_without_importing_the_wheel():

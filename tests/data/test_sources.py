@@ -4,9 +4,9 @@ import csv
 import json
 
 import pytest
+from balanced_agg.data.registry import CHOICES
+from balanced_agg.data.sources import describe, local_files, local_rows
 
-from data.registry import CHOICES
-from data.sources import describe, local_files, local_rows
 from tests.data.sources import write_jsonl, write_parquet
 
 MATH_500, AIME_2024, OLYMPIADBENCH, LIVECODEBENCH, DAPO17K = (

@@ -3,14 +3,14 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from balanced_agg.data.prepare import prepare
+from balanced_agg.data.registry import BENCHMARKS
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from verl.utils import tensordict_utils
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
-from data.prepare import prepare
-from data.registry import BENCHMARKS
 from tests.data.sources import BENCHMARK_ROWS, write_parquet
 
 CHATML = (

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.end_to_end.launch import ROOT, processes_of, wait_for_end
-from tests.misuse import Case, prepare
+from tests.tools.misuse import Case, prepare
 
 # The first line of a message: an exception, what Hydra says without one, a command's own.
 MESSAGE = re.compile(

@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from balanced_agg.resume import checkpoints
+from balanced_agg.plugin.guard import checkpoints
 from tests.end_to_end.launch import Run, train
 
 SETTINGS = [

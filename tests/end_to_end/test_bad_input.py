@@ -1,12 +1,13 @@
-"""Mistakes of tests/misuse.py as a user makes them: one message with the key, before Ray starts, nothing left behind.
+"""Mistakes of tests/tools/misuse.py as a user makes them: one message with the key, before Ray starts, nothing left.
 
-scripts/misuse.py makes all of them and prints a table; tests/test_launch_checks.py puts them to the checks alone.
+tests/tools/try_misuse.py makes all of them and prints a table; tests/plugin/checks/test_checks.py puts them to
+the checks alone.
 """
 
 import pytest
 
 from tests.end_to_end.attempts import attempt
-from tests.misuse import CASES, good_inputs
+from tests.tools.misuse import CASES, good_inputs
 
 pytestmark = pytest.mark.slow
 

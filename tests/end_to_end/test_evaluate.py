@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from balanced_agg.data.prepare import prepare
+from balanced_agg.data.registry import BENCHMARKS
 
-from data.prepare import prepare
-from data.registry import BENCHMARKS
 from tests.data.sources import BENCHMARK_ROWS, write_jsonl
 from tests.end_to_end.launch import launch, train
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from balanced_agg.inspection.command import run as inspect
-from balanced_agg.rules import RULE_OF
+from balanced_agg.commands.inspect.command import run as inspect
+from balanced_agg.loss.rules import RULE_OF
 from tests.composed import compose_recipe
 from tests.end_to_end.launch import train
 from tests.end_to_end.reference import gradient_norm

@@ -4,10 +4,10 @@ It borrows the overlong penalty of configs/paper.yaml, which no other recipe has
 """
 
 import pytest
+from balanced_agg.data import gsm_symbolic
+from balanced_agg.data.prepare import prepare
+from balanced_agg.data.smollm2_135m import write_model
 
-from data import gsm_symbolic
-from data.prepare import prepare
-from data.smollm2_135m import write_model
 from tests.end_to_end.launch import train
 
 pytestmark = pytest.mark.slow

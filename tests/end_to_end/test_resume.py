@@ -1,6 +1,6 @@
 """A real run whose training worker is killed while it writes a checkpoint, started again with the same command.
 
-scripts/kill_and_resume.py does this for many more victims and points.
+tests/tools/kill_and_resume.py does this for many more victims and points.
 """
 
 import pytest

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from balanced_agg.comparison.file_log import read_log
+from balanced_agg.runs.file_log import read_log
 from tests.end_to_end.launch import ROOT, launch, wait_for_end
 
 pytestmark = pytest.mark.slow

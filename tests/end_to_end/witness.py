@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from balanced_agg.hooks import wrap_when_imported
+from balanced_agg.plugin.wrapping import wrap_when_imported
 
 ROLES = {
     "driver": ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_advantage"),
@@ -22,7 +22,7 @@ def _witness(role):
         core_algos = sys.modules.get("verl.trainer.ppo.core_algos")
         seen = {
             "pid": os.getpid(),
-            "plugin": "balanced_agg.verl_plugin" in sys.modules,
+            "plugin": "balanced_agg.plugin.loss.in_verl" in sys.modules,
             "agg_loss_wrapped": core_algos is None or hasattr(core_algos.agg_loss, "__wrapped__"),
         }
         Path(os.environ["WITNESS_DIR"], f"{role}.json").write_text(json.dumps(seen))

@@ -1,0 +1,130 @@
+"""Runs grouped by setting and mode: which of them count, and what a reader of the comparison must know."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from balanced_agg.commands.compare.differences import differences
+from balanced_agg.commands.compare.quantities import QUANTITIES
+from balanced_agg.commands.plot_style import STYLES
+from balanced_agg.runs.run import Run
+
+
+@dataclass
+class Group:
+    """Runs of one setting and mode, by seed. `cut_short` ones are shown apart and are in no statistic."""
+
+    mode: str
+    full_length: list[Run]
+    cut_short: list[Run]
+
+    @property
+    def runs(self) -> list[Run]:
+        return sorted(self.full_length + self.cut_short, key=lambda run: run.seed)
+
+
+@dataclass
+class Setting:
+    """Runs that can be compared with each other.
+
+    Attributes:
+        benchmarks: name -> metric, of all its runs.
+        groups: one a mode, in the order of plot_style.STYLES, unknown modes behind.
+        remarks: sentences on what is ragged, short or different in it.
+    """
+
+    name: str
+    benchmarks: dict[str, str]
+    groups: list[Group]
+    remarks: list[str]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs]
+
+
+def settings(runs: Sequence[Run]) -> list[Setting]:
+    """The runs by setting, in the order they were first named."""
+    by_setting: dict[str, list[Run]] = {}
+    for run in runs:
+        by_setting.setdefault(run.setting, []).append(run)
+    return [setting(name, members) for name, members in by_setting.items()]
+
+
+def setting(name: str, runs: Sequence[Run]) -> Setting:
+    short, remarks = cut_short(runs)
+    known = list(STYLES)
+    modes = sorted(
+        {run.mode for run in runs}, key=lambda mode: (known.index(mode) if mode in known else len(known), mode)
+    )
+    groups = []
+    for mode in modes:
+        members = sorted((run for run in runs if run.mode == mode), key=lambda run: run.seed)
+        full_length = [run for run in members if run not in short]
+        groups.append(Group(mode, full_length, [run for run in members if run in short]))
+    benchmarks = dict(sorted({item for run in runs for item in run.benchmarks.items()}))
+    remarks += [f"{run.name}: {note}" for run in runs for note in run.notes]
+    remarks += unequal_seeds(groups) + missing_benchmarks(runs, benchmarks) + missing_quantities(runs)
+    remarks += [f"The configs differ: {sentence}." for sentence in differences(runs)]
+    if without := [run.name for run in runs if run.config is None]:
+        remarks.append(f"No config to compare with the others': {', '.join(without)}.")
+    return Setting(name, benchmarks, groups, remarks)
+
+
+def cut_short(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs that ended before the others of their setting did, or before their own end; and a remark on each.
+
+    Their own end is trainer.total_training_steps. Where no run has got there, as in the middle of a sweep, the furthest
+    ones count as they stand. How far a run got is its last validation; where no run has one, its last step.
+    """
+    remarks = []
+    unfinished = [run for run in runs if run.total_steps is not None and run.last_step < run.total_steps]
+    if len(unfinished) == len(runs):
+        unfinished = []
+        remarks.append("No run has got to the end of its training; those that got furthest are compared as they stand.")
+    validated = any(run.last_validation is not None for run in runs)
+    what = "validation" if validated else "step"
+    reached = {id(run): (run.last_validation if validated else run.last_step) for run in runs}
+    end = max(reached[id(run)] or 0 for run in runs if run not in unfinished)
+    short = []
+    for run in runs:
+        if not run.steps:
+            why = "has logged no step"
+        elif run in unfinished:
+            why = f"ended at step {run.last_step} of {run.total_steps}"
+        elif reached[id(run)] is None:
+            why = "has no validation"
+        elif reached[id(run)] < end:
+            why = f"has its last {what} at step {reached[id(run)]}, others at {end}"
+        else:
+            continue
+        short.append(run)
+        remarks.append(f"{run.name} {why}; it is in no statistic, and drawn thin.")
+    return short, remarks
+
+
+def unequal_seeds(groups: Sequence[Group]) -> list[str]:
+    seeds = {group.mode: [run.seed for run in group.full_length] for group in groups}
+    if len(set(map(tuple, seeds.values()))) == 1:
+        return []
+    listed = "; ".join(f"{mode} {', '.join(map(str, found)) or 'none'}" for mode, found in seeds.items())
+    return [f"The modes were run with different seeds, or some are left out: {listed}."]
+
+
+def missing_benchmarks(runs: Sequence[Run], benchmarks: dict[str, str]) -> list[str]:
+    remarks = []
+    for name in benchmarks:
+        if without := [run.name for run in runs if name not in run.benchmarks]:
+            remarks.append(
+                f"{name} was not logged by {', '.join(without)}, which therefore has no mean over benchmarks."
+            )
+    return remarks
+
+
+def missing_quantities(runs: Sequence[Run]) -> list[str]:
+    """What no run logged is said once, for all settings, where the pictures are made."""
+    remarks = []
+    for quantity in QUANTITIES:
+        without = [run.name for run in runs if not quantity.of(run)]
+        if without and len(without) < len(runs):
+            remarks.append(f"The {quantity.name.replace('_', ' ')} was not logged by {', '.join(without)}.")
+    return remarks

@@ -1,0 +1,96 @@
+"""The numbers of a comparison as tables: the rows of the paper's Table 1, and what goes with them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from balanced_agg.commands.compare.quantities import QUANTITIES
+
+ACCURACY_HEADER = ("benchmark", "mode", "seeds", "peak %", "at step", "last %", "drop, points")
+FINAL_HEADER = ("mode", "seeds", *(quantity.name.replace("_", " ") for quantity in QUANTITIES))
+CAPTION = (
+    "Means over seeds ± half of the 95 % interval (Student's t; none for one seed). Peak and last: validation "
+    "accuracy, highest and at the end; drop: peak - last. *: highest last value."
+)
+FINAL_CAPTION = (
+    "Means over the last tenth of the steps, then over seeds. Length gap: (positive - negative) / mean of the two; "
+    "positive share: of the gradient mass, under the mode's own rule. Entropy: verl averages it as the mode says, so "
+    "under seq-mean-token-mean it is another mean of the same policy's entropies than under the others."
+)
+
+
+def title(setting: dict[str, Any]) -> str:
+    return setting["setting"] or "runs without a setting"
+
+
+def remarks(summary: dict[str, Any]) -> list[str]:
+    """All of them, the settings' behind the setting's name."""
+    by_setting = [f"{title(setting)}: {remark}" for setting in summary["settings"] for remark in setting["remarks"]]
+    return [*by_setting, *summary["remarks"]]
+
+
+def accuracy_rows(setting: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row for each benchmark and mode; the benchmark's name stands in its first row only."""
+    for benchmark in setting["benchmarks"]:
+        best = best_modes(setting, benchmark)
+        for i, group in enumerate(setting["groups"]):
+            numbers = group["benchmarks"][benchmark]
+            mark = "*" if group["mode"] in best else ""
+            yield (
+                benchmark if i == 0 else "",
+                group["mode"],
+                str(len(numbers["last"]["by_seed"])),
+                written(numbers["peak"], 100, 1),
+                spanned(numbers["peak_step"]),
+                written(numbers["last"], 100, 1) + mark,
+                written(numbers["drop"], 100, 1),
+            )
+
+
+def final_rows(setting: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for group in setting["groups"]:
+        numbers = ((group["final"][quantity.name], quantity.digits) for quantity in QUANTITIES)
+        yield group["mode"], str(len(group["seeds"])), *(written(number, 1, digits) for number, digits in numbers)
+
+
+def best_modes(setting: dict[str, Any], benchmark: str) -> set[str]:
+    """The mode, or modes, with the highest mean last accuracy; none where there is nothing to choose from."""
+    last = {group["mode"]: group["benchmarks"][benchmark]["last"]["mean"] for group in setting["groups"]}
+    last = {mode: value for mode, value in last.items() if value is not None}
+    return {mode for mode, value in last.items() if value == max(last.values())} if len(last) > 1 else set()
+
+
+def written(number: dict[str, Any], scale: float, digits: int) -> str:
+    if number["mean"] is None:
+        return "-"
+    mean = f"{scale * number['mean']:.{digits}f}"
+    return mean if number["half_width"] is None else f"{mean} ± {scale * number['half_width']:.{digits}f}"
+
+
+def spanned(number: dict[str, Any]) -> str:
+    """Where each seed has its peak: one step, or the first and the last of them."""
+    steps = sorted(set(number["by_seed"].values()))
+    return "-" if not steps else "–".join(str(int(step)) for step in (steps[:1] + steps[1:][-1:]))
+
+
+RUN_HEADER = ("run", "setting", "mode", "path", "seed", "steps", "of", "peak %", "last %", "commit")
+RUN_CAPTION = "Peak and last: validation accuracy, over all benchmarks. †: cut short, in no statistic."
+
+
+def run_rows(runs: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for run in runs:
+        yield (
+            run["name"],
+            run["setting"],
+            run["mode"],
+            run["path"],
+            str(run["seed"]),
+            f"{run['last_step']}{'†' if run['cut_short'] else ''}",
+            str(run["total_steps"] or "-"),
+            percent(run["peak"]),
+            percent(run["last"]),
+            (run["commit"] or "-")[:12],
+        )
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,80 @@
+"""`balanced-agg doctor [RECIPE] [overrides…]`: gather, judge, print."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from balanced_agg.commands.checkout import find_checkout
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
+from balanced_agg.commands.doctor.facts import Facts, gather
+from balanced_agg.commands.doctor.machine import check_machine
+from balanced_agg.commands.doctor.recipe_lines import check_recipe
+from balanced_agg.commands.doctor.services import check_services
+from balanced_agg.commands.doctor.verl_lines import check_verl
+from balanced_agg.commands.doctor.versions import check_versions
+from balanced_agg.commands.terminal import messages
+
+COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
+
+
+def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
+    """Print the report; 0 without a failure, 1 with one, 2 for a recipe that is none or does not compose."""
+    try:
+        checkout = find_checkout()
+    except FileNotFoundError as error:
+        if recipe:
+            return usage_error(str(error))
+        checkout = None
+    if recipe and not (checkout / "recipes" / f"{recipe}.yaml").is_file():
+        known = sorted(path.stem for path in (checkout / "recipes").glob("*.yaml"))
+        return usage_error(f"{recipe} is no recipe; recipes: {' '.join(known)}")
+
+    with messages.status("importing verl, asking Ray and wandb"):
+        facts = gather(checkout, recipe, overrides)
+        if why := facts.verl.get("recipe", {}).get("usage_error"):
+            return usage_error(f"{recipe} does not compose: {why}")
+        checks = list(judged(facts, recipe))
+    if as_json:
+        print(json.dumps([asdict(check) | {"status": check.status.lower()} for check in checks], indent=2))
+    else:
+        report(checks)
+    return int(any(check.status == FAIL for check in checks))
+
+
+def judged(facts: Facts, recipe: str | None) -> Iterator[Check]:
+    yield from check_versions("cpu" if facts.on_cpu else "gpu")
+    yield from check_verl(facts)
+    yield from check_machine(facts)
+    yield from check_services(facts)
+    if recipe:
+        yield from check_recipe(facts, recipe)
+
+
+def usage_error(message: str) -> int:
+    messages.print(f"balanced-agg doctor: {message}", markup=False)
+    return 2
+
+
+def report(checks: Sequence[Check]) -> None:
+    """Colours and wrapped columns on a terminal; elsewhere a line a check, the remedy after an arrow."""
+    console = Console()
+    counts = [f"{sum(check.status == status for check in checks)} {status}" for status in (OK, WARN, FAIL)]
+    if console.is_terminal:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for check in checks:
+            text = Text(check.detail)
+            if check.remedy:
+                text.append(f"\n→ {check.remedy}", style=COLOURS[check.status] if check.status != OK else "dim")
+            table.add_row(Text(check.status, style=COLOURS[check.status]), Text(check.check), text)
+        console.print(table)
+        console.print(", ".join(counts), highlight=False)
+        return
+    width = max(len(check.check) for check in checks)
+    for check in checks:
+        arrow = f" -> {check.remedy}" if check.remedy else ""
+        print(f"{check.status:4}  {check.check:{width}}  {check.detail}{arrow}")
+    print(", ".join(counts))

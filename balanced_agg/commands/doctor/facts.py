@@ -1,0 +1,81 @@
+"""What the doctor knows before it judges: the environment a run would have, and the answers of the probes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# What scripts/train.sh takes for a sign of an accelerator.
+ACCELERATOR_TOOLS = ("nvidia-smi", "rocm-smi", "npu-smi")
+# Seconds. Importing verl takes 5 to 10 on a slow machine, more beside a run; a cluster that is there answers in 5.
+DEADLINES = {"verl": 120, "ray": 20, "wandb": 20}
+
+
+@dataclass
+class Facts:
+    """Attributes:
+    environment: the variables a run would have.
+    chosen_by_script: whether scripts/train.sh chooses VERL_PLATFORM=cpu, since the user has not set it.
+    checkout: where the recipes are; None outside of a checkout.
+    verl, ray, wandb: answers of the probes of that name, or {"error": why there is none}.
+    """
+
+    environment: Mapping[str, str]
+    chosen_by_script: bool = False
+    checkout: Path | None = None
+    verl: dict[str, Any] = field(default_factory=dict)
+    ray: dict[str, Any] = field(default_factory=dict)
+    wandb: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.environment.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the recipe asks for; empty without one, or if that could not be told."""
+        return self.verl.get("recipe", {}).get("asks", {})
+
+
+def gather(checkout: Path | None, recipe: str | None = None, overrides: Sequence[str] = ()) -> Facts:
+    """Ask all probes at once, in the environment that scripts/train.sh would start the run in."""
+    environment = dict(os.environ)
+    chosen_by_script = not environment.get("VERL_PLATFORM") and not any(map(shutil.which, ACCELERATOR_TOOLS))
+    if chosen_by_script:
+        environment["VERL_PLATFORM"] = "cpu"
+    if checkout:
+        environment["PWD"] = str(checkout)  # what configs call their paths from
+    arguments = {"verl": [str(checkout), recipe, *overrides] if recipe else [], "ray": [], "wandb": []}
+    with ThreadPoolExecutor() as pool:
+        asked = {name: pool.submit(ask, name, values, environment, checkout) for name, values in arguments.items()}
+    facts = Facts(environment, chosen_by_script, checkout, **{name: answer.result() for name, answer in asked.items()})
+    if facts.recipe.get("ray_address"):  # known only now
+        facts.ray = ask("ray", [facts.recipe["ray_address"]], environment, checkout)
+    return facts
+
+
+def ask(
+    probe: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> dict[str, Any]:
+    """The answer of one probe, run in a process of its own; {"error": why} if it crashes or misses its deadline."""
+    with tempfile.TemporaryDirectory() as scratch:
+        answer = Path(scratch, "answer.json")  # a file, because libraries print whatever they like
+        command = [sys.executable, "-m", "balanced_agg.commands.doctor.probes", probe, str(answer), *arguments]
+        deadline = DEADLINES[probe]
+        try:
+            done = subprocess.run(
+                command, env=environment, cwd=folder, timeout=deadline, capture_output=True, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": f"no answer within {deadline} s"}
+        if answer.exists():
+            return json.loads(answer.read_text())
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        return {"error": f"the process ended with exit status {done.returncode}: {said[-1] if said else 'no output'}"}

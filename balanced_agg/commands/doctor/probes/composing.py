@@ -1,0 +1,140 @@
+"""A recipe composed as scripts/train.sh and verl compose it: what it asks for, and what refuses it."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils import config as verl_config
+from verl.utils.device import auto_set_device
+
+from balanced_agg.commands.doctor.probes import described
+from balanced_agg.plugin import checks as launch_checks
+
+
+def examine(checkout: str, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """{"usage_error": why} if it does not compose, else {"asks", "refusals", "data"}, from the functions below."""
+    try:
+        config = composed(Path(checkout), recipe, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        # Hydra goes on with its search path, or with a link to its manual.
+        what = str(error).partition("Config search path")[0].partition("See https://hydra.cc")[0]
+        return {"usage_error": " ".join(what.split())}
+    return {"asks": asks(config), "refusals": list(refusals(config)), "data": list(data_files(config))}
+
+
+def composed(checkout: Path, recipe: str, overrides: Sequence[str]) -> DictConfig:
+    """The resolved config as verl's main sees it, which is where the launch checks run."""
+    searchpath = f"hydra.searchpath=[pkg://verl.trainer.config,file://{checkout}/configs]"
+    with initialize_config_dir(str(checkout / "recipes"), version_base=None):
+        config = compose(recipe, [searchpath, *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    OmegaConf.resolve(config)
+    auto_set_device(config)
+    return config
+
+
+def asks(config: DictConfig) -> dict[str, Any]:
+    """Numbers and paths of the config that can be held against a machine; None for a key it does not have."""
+
+    def select(key: str, default: Any = None) -> Any:
+        return OmegaConf.select(config, key, default=default)
+
+    nodes, ranks_a_node = config.trainer.nnodes, config.trainer.n_gpus_per_node
+    loggers = config.trainer.logger
+    return {
+        "mode": config.actor_rollout_ref.actor.loss_agg_mode,
+        "device": config.trainer.device,
+        "nodes": nodes,
+        "ranks_a_node": ranks_a_node,
+        "cpus_a_rank": launch_checks.CPUS_PER_RANK,
+        "ray_cpus": launch_checks.needed_cpus(config),
+        "ray_address": select("ray_kwargs.ray_init.address"),
+        "num_cpus": select("ray_kwargs.ray_init.num_cpus"),
+        "num_gpus": select("ray_kwargs.ray_init.num_gpus"),
+        "object_store": select("ray_kwargs.ray_init.object_store_memory"),
+        "run_dir": select("run.dir"),
+        "checkpoint_dir": config.trainer.default_local_dir,
+        "checkpoints": checkpoints_kept(config),
+        "model_size": select("run.model_size"),
+        "model": model(config),
+        "prompts_a_step": config.data.train_batch_size,
+        "loggers": [loggers] if isinstance(loggers, str) else list(loggers),
+        "wandb_mode": select("ray_kwargs.ray_init.runtime_env.env_vars.WANDB_MODE"),
+    }
+
+
+def checkpoints_kept(config: DictConfig) -> int | None:
+    """How many checkpoints lie on disk at most; None if that cannot be told."""
+    if config.trainer.save_freq <= 0:
+        return 0
+    kept, steps = config.trainer.max_actor_ckpt_to_keep, config.trainer.total_training_steps
+    made = math.ceil(steps / config.trainer.save_freq) if steps else None
+    # verl deletes the oldest before it writes the next, unless it keeps only one.
+    kept = 2 if kept == 1 else kept
+    return min((count for count in (kept, made) if count), default=None)
+
+
+def model(config: DictConfig) -> dict[str, Any]:
+    """Where the weights come from: a folder here, or a hub id, in the hub's cache or not."""
+    path = config.actor_rollout_ref.model.path
+    folder = Path(path).expanduser()
+    if "://" in path:
+        return {"path": path, "kind": "remote"}
+    if folder.is_absolute() or folder.exists():
+        return {"path": path, "kind": "folder", "present": (folder / "config.json").is_file()}
+    from huggingface_hub import try_to_load_from_cache
+
+    variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
+    offline = str(variables.get("HF_HUB_OFFLINE", "0")).lower() in ("1", "true", "yes", "on")
+    cached = isinstance(try_to_load_from_cache(path, "config.json"), str)
+    return {"path": path, "kind": "hub", "present": cached, "offline": offline}
+
+
+def data_files(config: DictConfig) -> Iterator[dict[str, Any]]:
+    """Key, path and rows of each local data file that is there; rows are None where they cannot be counted."""
+    import pyarrow.parquet as pq
+
+    for key, file in launch_checks.local_data_files(config):
+        if file.exists():
+            try:
+                rows = pq.read_metadata(file).num_rows
+            except (ValueError, OSError):  # no parquet file, which verl reads too, or a broken one, which is refused
+                rows = None
+            yield {"key": key, "file": str(file), "rows": rows}
+
+
+def refusals(config: DictConfig) -> Iterator[dict[str, str]]:
+    """What each launch check, and verl's own validation, has against the config; check_launch stops at the first."""
+    for check in launch_checks_alone():
+        try:
+            check(config)
+        except FileNotFoundError:
+            continue  # a check that reads data: check_data_files has named what is missing
+        except Exception as error:
+            yield {"check": check.__name__.removeprefix("check_"), "error": message(error)}
+    validate = inspect.unwrap(verl_config.validate_config)
+    try:
+        validate(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    except Exception as error:
+        yield {"check": "verl's validation", "error": message(error)}
+
+
+def launch_checks_alone() -> list[Callable[[DictConfig], None]]:
+    """The checks that check_launch makes one after the other."""
+    names = [name for name in vars(launch_checks) if name.startswith("check_") and name != "check_launch"]
+    return [getattr(launch_checks, name) for name in names]
+
+
+def message(error: Exception) -> str:
+    """Of our own refusals and verl's assertions, the text says all; of anything else, the type says more."""
+    return " ".join(str(error).split()) if isinstance(error, ValueError | AssertionError) else described(error)

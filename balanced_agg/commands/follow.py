@@ -1,0 +1,131 @@
+"""Run a training command quietly: its output in a log, a line a step on the terminal, a summary at the end.
+
+    python -m balanced_agg.commands.follow RUN_DIR -- COMMAND [ARGUMENT…]
+
+RUN_DIR is where the command writes ``metrics.jsonl`` (verl's ``file`` logger); its output goes to ``RUN_DIR/log.txt``.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from balanced_agg.runs import file_log
+
+POLL_SECONDS = 0.5
+REASSURE_SECONDS = 30  # how long start-up may stay silent
+
+
+def accuracy(metrics: dict[str, float]) -> float | None:
+    """Validation accuracy among a step's metrics (verl's ``val-core/SOURCE/acc/mean@K``, averaged over sources)."""
+    values = [v for k, v in metrics.items() if k.startswith("val-core/") and "/acc/mean@" in k]
+    return sum(values) / len(values) if values else None
+
+
+def describe(step: int, metrics: dict[str, float]) -> str:
+    """One line on a step; what was not logged is left out."""
+    parts = [f"step {step:3d}"]
+    if "critic/score/mean" in metrics:
+        parts.append(f"reward {metrics['critic/score/mean']:.2f}")
+        parts.append(f"response {metrics['response_length/mean']:.0f} tokens")
+        parts.append(f"{metrics['timing_s/step']:.1f} s")
+    if accuracy(metrics) is not None:
+        parts.append(f"validation accuracy {accuracy(metrics):.1%}")
+    return "  ".join(parts)
+
+
+def read_records(path: Path, position: int) -> tuple[list[dict], int]:
+    """Complete JSON lines behind a byte position, and the position behind them; none while there is no file."""
+    if not path.exists():
+        return [], position
+    with path.open("rb") as file:
+        file.seek(position)
+        complete, newline, _ = file.read().rpartition(b"\n")
+    records = [json.loads(line) for line in complete.splitlines() if line.strip()]
+    return records, position + len(complete) + len(newline)
+
+
+def inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+def say_now(line: str) -> None:
+    print(line, flush=True)
+
+
+def follow(
+    process: subprocess.Popen,
+    metrics_path: Path,
+    position: int = 0,
+    say: Callable[[str], None] = say_now,
+) -> Iterator[dict]:
+    """Yield each step logged behind a byte position until the process has ended; `say` so while nothing is logged.
+
+    A run that goes on replaces its log by what stays of it; that is not news.
+    """
+    start = silent_since = time.monotonic()
+    log = inode(metrics_path)
+    seen = file_log.history(file_log.read_records(metrics_path)[0]) if position else {}
+    while True:
+        ended = process.poll() is not None
+        if log != (log_now := inode(metrics_path)):
+            log, position = log_now, 0 if log else position
+        records, position = read_records(metrics_path, position)
+        records = [record for record in records if seen.get(record["step"]) != record["data"]]
+        seen |= {record["step"]: record["data"] for record in records}
+        yield from records
+        if ended:
+            return
+        if records:
+            silent_since = time.monotonic()
+        elif time.monotonic() - silent_since > REASSURE_SECONDS:
+            silent_since = time.monotonic()
+            say(f"… {silent_since - start:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+def summarize(accuracies: dict[int, float], steps: int, seconds: float, log: Path) -> str:
+    first, last = (accuracies[step] for step in (min(accuracies), max(accuracies)))
+    return (
+        f"\nvalidation accuracy {first:.1%} -> {last:.1%} ({100 * (last - first):+.1f} points)\n"
+        f"{steps} steps in {seconds:.0f} s, start-up included\n"
+        f"log {log}, metrics {log.with_name('metrics.jsonl')}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument("command", nargs="+", metavar="COMMAND")
+    options = parser.parse_args()
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    metrics_path = options.run_dir / "metrics.jsonl"
+    metrics_path.unlink(missing_ok=True)  # an earlier run's steps are not this run's
+    log = options.run_dir / "log.txt"
+
+    start, steps = time.monotonic(), 0
+    accuracies: dict[int, float] = {}
+    with log.open("w") as output:
+        process = subprocess.Popen(options.command, stdout=output, stderr=subprocess.STDOUT)
+        # Ctrl-C reaches the command too, being in the same process group; let it end in its own way.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for record in follow(process, metrics_path):
+            say_now(describe(record["step"], record["data"]))
+            steps = record["step"]
+            if accuracy(record["data"]) is not None:
+                accuracies[steps] = accuracy(record["data"])
+    if process.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        print(f"\nthe run ended with exit code {process.returncode}; the end of {log}:\n{tail}", file=sys.stderr)
+        return process.returncode
+    if accuracies:
+        print(summarize(accuracies, steps, time.monotonic() - start, log))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The measures of a dump as tables and as JSON."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from balanced_agg.commands.inspect.answer import MEASURES, sentences, summary
+from balanced_agg.commands.inspect.read import LeftOut
+from balanced_agg.commands.inspect.steps import StepMeasures
+from balanced_agg.commands.terminal import print_table
+from balanced_agg.loss.rules import RULES
+
+UNDEFINED = "-"
+# Columns of the tables of steps -> measure and format.
+LENGTHS = {
+    "mixed": ("mixed_groups", "{:.0%}"),
+    "CV": ("within_group_length_cv", "{:.2f}"),
+    "positive": ("positive_length", "{:.0f}"),
+    "negative": ("negative_length", "{:.0f}"),
+    "gap": ("length_gap_within_group", "{:+z.2f}"),
+}
+SHARES = {
+    **{rule: (f"{rule}/positive_share", "{:.1%}") for rule in ("sequence", "token", "batch_token", "balanced")},
+    "drift": ("token/drift", "{:+z.4f}"),
+}
+RULE_FORMATS = dict(zip(MEASURES, ("{:.1%}", "{:+z.4f}", "{:.2f}", "{:.2f}", "{:.1f}"), strict=True))
+
+
+def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
+    """Two tables with a row for each step, narrow enough for 80 columns, and one with a row for each rule."""
+    print_table(
+        ("step", "responses", "groups", *LENGTHS),
+        [
+            (str(step.step), str(step.responses), str(step.groups), *_cells(step.metrics, LENGTHS.values()))
+            for step in steps
+        ],
+        title=f"Responses and their lengths in {unit}",
+    )
+    print()
+    print_table(
+        ("step", *SHARES),
+        [(str(step.step), *_cells(step.metrics, SHARES.values())) for step in steps],
+        title="Share of the gradient on positive responses under each rule; drift under token",
+    )
+    print()
+    print_table(
+        ("rule", *(name.replace("_", " ") for name in MEASURES)),
+        [(rule, *_cells(of_rule, RULE_FORMATS.items())) for rule, of_rule in summary(steps).items()],
+        title=f"Mean over {len(steps)} steps" if len(steps) > 1 else f"Step {steps[0].step}",
+    )
+
+
+def legend() -> list[str]:
+    """What the columns of the tables are, in a line each."""
+    modes = ", ".join(f"{rule} {mode}" for rule, mode in RULES.items() if rule != mode)
+    return [
+        "mixed: groups with responses of both signs of the advantage.",
+        "CV: standard deviation over mean of the lengths in a group, mean over groups.",
+        "positive, negative: mean length of the responses with such an advantage.",
+        "gap: (positive - negative) / their mean within a mixed group, mean over groups.",
+        "drift: value of the on-policy loss.",
+        "long token weight: weight of a token in the longest quarter of the responses over that in the shortest; "
+        "within sign: among the responses of one sign in a group.",
+        "effective sequences: as many responses with equal parts in the gradient would be as even.",
+        f"rules, as loss_agg_mode: {modes}.",
+        f"{UNDEFINED}: undefined, and in no mean.",
+    ]
+
+
+def as_data(steps: Sequence[StepMeasures], left_out: LeftOut, made_from: dict[str, Any]) -> dict[str, Any]:
+    """All of it, ready for JSON. Shares are 0 to 1; measures that are undefined are left out of a step."""
+    return {
+        **made_from,
+        "steps": [
+            {"step": step.step, "responses": step.responses, "groups": step.groups, "metrics": step.metrics}
+            for step in steps
+        ],
+        "summary": summary(steps),
+        "answer": sentences(steps),
+        "left_out": {
+            reason: {"rows": rows, "first": left_out.first[reason]} for reason, rows in left_out.counts.items()
+        },
+    }
+
+
+def _cells(measures: dict[str, float | None], columns: Iterable[tuple[str, str]]) -> list[str]:
+    values = [(measures.get(name), form) for name, form in columns]
+    return [UNDEFINED if value is None else form.format(value) for value, form in values]

@@ -1,0 +1,144 @@
+"""`balanced-agg workspace`: a saved view of a wandb project whose runs are grouped by aggregation mode."""
+
+import importlib.util
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from balanced_agg.commands.plot_style import STYLES
+from balanced_agg.commands.terminal import messages
+from balanced_agg.loss.rules import MODE_KEY, RULES
+
+NEEDED = "balanced-agg workspace needs wandb and wandb-workspaces: pip install 'balanced-agg[analysis]'"
+CHECK = "log in with `wandb login` (or export WANDB_API_KEY), and check the network and ENTITY/PROJECT"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One line plot over steps: the logged keys it draws, or a regular expression that chooses them."""
+
+    title: str
+    keys: list[str] = field(default_factory=list)
+    regex: str | None = None
+
+
+def of_each_rule(measure: str) -> list[str]:
+    return [f"aggregation/{rule}/{measure}" for rule in RULES]
+
+
+# Section -> its panels, as the workspace shows them from top to bottom.
+SECTIONS = {
+    "Accuracy": [Panel("Validation accuracy of each benchmark, mean@k", regex="^val-core/.+/acc/mean@[0-9]+$")],
+    "Training": [
+        Panel("Reward", ["critic/score/mean"]),
+        Panel("Entropy of the policy", ["actor/entropy"]),
+        Panel("Gradient norm", ["actor/grad_norm"]),
+        Panel("Response length, tokens", ["response_length/mean"]),
+    ],
+    "Lengths and signs": [
+        Panel("Spread of lengths in a group (coefficient of variation)", ["aggregation/within_group_length_cv"]),
+        Panel("Length gap over the batch, > 0: positive ones are longer", ["aggregation/length_gap"]),
+        Panel("Length gap in mixed groups", ["aggregation/length_gap_within_group"]),
+        Panel("Length by sign, tokens", ["aggregation/positive_length", "aggregation/negative_length"]),
+        Panel("Share of groups with both signs", ["aggregation/mixed_groups"]),
+    ],
+    "What each rule would do": [
+        Panel("Share of the gradient on positive responses", of_each_rule("positive_share")),
+        Panel("Drift: on-policy loss value", of_each_rule("drift")),
+        Panel("Token weight, longest quarter over shortest", of_each_rule("long_token_weight")),
+        Panel("The same within one sign of a group", of_each_rule("long_token_weight_within_sign")),
+        Panel("Effective number of sequences", of_each_rule("effective_sequences")),
+    ],
+    "Speed": [
+        Panel("Seconds a step", ["timing_s/step"]),
+        Panel("Seconds of a step by part", ["timing_s/gen", "timing_s/old_log_prob", "timing_s/update_actor"]),
+        Panel("Tokens a second and GPU", ["perf/throughput"]),
+    ],
+}
+
+
+def build(entity: str, project: str, name: str) -> Any:
+    """The workspace as a `wandb_workspaces` object; reads neither credentials nor the network.
+
+    Runs of one mode are drawn as their mean and a band from lowest to highest, in the colours of `balanced-agg
+    compare`. The x axis is wandb's Step, verl's step number: the validation before training has no
+    training/global_step. ModuleNotFoundError without wandb-workspaces.
+    """
+    import wandb_workspaces.reports.v2 as reports
+    import wandb_workspaces.workspaces as workspaces
+    from wandb_workspaces.expr import Config
+
+    def line_plot(panel: Panel) -> reports.LinePlot:
+        return reports.LinePlot(
+            title=panel.title,
+            y=panel.keys,
+            metric_regex=panel.regex,
+            groupby_aggfunc="mean",
+            groupby_rangefunc="minmax",
+            max_runs_to_show=100,
+        )
+
+    return workspaces.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=[
+            workspaces.Section(name=title, panels=[line_plot(panel) for panel in panels], is_open=True)
+            for title, panels in SECTIONS.items()
+        ],
+        settings=workspaces.WorkspaceSettings(x_axis="Step", max_runs=100),
+        runset_settings=workspaces.RunsetSettings(
+            groupby=[Config(MODE_KEY)],  # verl gives wandb the whole config
+            group_colors={mode: style.colour for mode, style in STYLES.items()},
+        ),
+    )
+
+
+def specification(workspace: Any) -> dict[str, Any]:
+    """What is saved, as wandb's own keys."""
+    view = workspace._to_model()  # the library's one way from its objects to what it sends
+    return {
+        "entity": view.entity,
+        "project": view.project,
+        "name": view.display_name,
+        "spec": view.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+
+
+def run(path: str, name: str, dry_run: bool) -> int:
+    """Save the workspace and print its URL, or print its specification; the exit code."""
+    entity, _, project = path.partition("/")
+    if not entity or not project or "/" in project:
+        messages.print(
+            f"balanced-agg workspace: {path!r} is no ENTITY/PROJECT, such as my-team/balanced_agg", markup=False
+        )
+        return 2
+    if not all(map(importlib.util.find_spec, ("wandb", "wandb_workspaces"))):
+        messages.print(NEEDED, markup=False)
+        return 1
+    workspace = build(entity, project, name)
+    if dry_run:
+        print(json.dumps(specification(workspace), indent=2))
+        return 0
+    try:
+        print(save(workspace))
+    except Exception as error:  # wandb raises whatever its transport does; a traceback would show no more
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if key := os.environ.get("WANDB_API_KEY"):
+            reason = reason.replace(key, "…")
+        messages.print(f"balanced-agg workspace: {path} was not saved: {reason}; {CHECK}", markup=False)
+        return 1
+    return 0
+
+
+def save(workspace: Any) -> str:
+    """Send it to wandb; its URL. Never asks for a key: PermissionError if none is there."""
+    import wandb
+
+    # A user of offline runs has WANDB_MODE=offline exported; and wandb's own messages would double ours.
+    wandb.setup(wandb.Settings(mode="online", silent=True))
+    with messages.status("talking to wandb"):
+        if not wandb.login(prompt=False):
+            raise PermissionError("no wandb key is configured")
+        return workspace.save().url

@@ -1,0 +1,226 @@
+"""Data files: that they are there, are what verl reads, and have enough prompts that are short enough."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from balanced_agg.plugin.checks.model import load_tokenizer, local_model, model_config
+
+KEYS = ("data.train_files", "data.val_files")
+FORMATS = (".parquet", ".json", ".jsonl")
+
+
+def check_data_files(config: DictConfig) -> None:
+    """Local data files must exist, once each; remote ones (``hdfs://``, ``s3://``, …) are verl's to fetch."""
+    for key in KEYS:
+        if not OmegaConf.select(config, key):
+            raise ValueError(f"{key} names no file; set it to one, or to a list of files")
+    files = list(local_data_files(config))
+    if missing := [(key, file) for key, file in files if not file.is_file()]:
+        data_dir = (config.get("run") or {}).get("data_dir")
+        names = dict.fromkeys(file.stem for _, file in missing if str(file.parent) == data_dir)
+        how = f"run `balanced-agg prepare {' '.join(names)}`" if names else "prepare the data set"
+        raise ValueError(
+            f"{', '.join(dict.fromkeys(key for key, _ in missing))}: {', '.join(str(file) for _, file in missing)} "
+            f"{'does' if len(missing) == 1 else 'do'} not exist; {how}, or set the key to a file that does"
+        )
+    for number, (key, file) in enumerate(files):
+        if (key, file) in files[:number]:
+            raise ValueError(f"{key} names {file} twice, so that its rows would count twice; name it once")
+        if file.suffix not in FORMATS and not own_data_set(config):
+            raise ValueError(f"{key}: verl does not read {file}; set it to a file that ends in {', '.join(FORMATS)}")
+
+
+def local_data_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
+    """(key, file) of each training and validation file on this machine."""
+    for key in KEYS:
+        files = OmegaConf.select(config, key)
+        for file in [files] if isinstance(files, str) else files or []:
+            if "://" not in file:
+                yield key, Path(file).expanduser()
+
+
+def own_data_set(config: DictConfig) -> bool:
+    """Whether a class of the user's reads the files, in a way of its own."""
+    return OmegaConf.select(config, "data.custom_cls.path") is not None
+
+
+def parquet_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
+    """Those of the local data files that verl's own data set reads as parquet."""
+    if not own_data_set(config):
+        yield from ((key, file) for key, file in local_data_files(config) if file.suffix == ".parquet")
+
+
+def check_columns(config: DictConfig) -> None:
+    """Parquet files have rows, prompts that are lists of messages, and what the reward is computed from."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    graded = config.reward.custom_reward_function.path is not None or not config.reward.reward_model.enable
+    for key, file in parquet_files(config):
+        try:
+            schema, rows = pq.read_schema(file), pq.read_metadata(file).num_rows
+        except pa.ArrowException as error:
+            raise ValueError(f"{key}: {file} is not a whole parquet file ({error}); prepare it again") from None
+        wrong = f"{key}: {file} has"
+        if not rows:
+            raise ValueError(f"{wrong} no rows; set {key} to a file that has")
+        name = config.data.prompt_key
+        if name not in schema.names:
+            raise ValueError(
+                f"{wrong} no column {name}, but {', '.join(schema.names)}; set data.prompt_key to the one with prompts"
+            )
+        if not set(fields_of(schema.field(name).type, of_list=True)) >= {"role", "content"}:
+            raise ValueError(
+                f"{wrong} a column {name} of {schema.field(name).type}, which is no list of messages with role and "
+                "content; prepare the file anew, or set data.prompt_key to the column that is"
+            )
+        if graded and "data_source" not in schema.names:
+            raise ValueError(f"{wrong} no column data_source, by which rewards are computed; prepare it anew with one")
+        if graded and "ground_truth" not in (
+            fields_of(schema.field("reward_model").type) if "reward_model" in schema.names else ()
+        ):
+            raise ValueError(
+                f"{wrong} no column reward_model with a field ground_truth, which rewards are computed from; prepare "
+                "it anew with one"
+            )
+
+
+def fields_of(kind: object, of_list: bool = False) -> list[str]:
+    """Names of the fields of a pyarrow struct, or of a list of structs; none for other types."""
+    import pyarrow as pa
+
+    if of_list:
+        kind = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+    return [field.name for field in kind] if kind is not None and pa.types.is_struct(kind) else []
+
+
+def check_rollout_counts(config: DictConfig) -> None:
+    """All validation files have the column ``__rollout_n__``, or none: verl joins them, and a gap is no number."""
+    import pyarrow.parquet as pq
+
+    files = [file for key, file in parquet_files(config) if key == "data.val_files"]
+    without = [str(file) for file in files if "__rollout_n__" not in pq.read_schema(file).names]
+    if without and len(without) < len(files):
+        raise ValueError(
+            f"data.val_files: {', '.join(without)} have no column __rollout_n__, which the other files have; set "
+            "data.val_files to files that agree"
+        )
+
+
+def check_steps(config: DictConfig) -> None:
+    """The training set has prompts for one step, and the epochs have prompts for all steps that are asked for."""
+    import pyarrow.parquet as pq
+
+    files = [file for key, file in parquet_files(config) if key == "data.train_files"]
+    named = OmegaConf.select(config, "data.train_files")
+    if config.trainer.get("val_only") or len(files) < (1 if isinstance(named, str) else len(named)):
+        return
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    limit = config.data.get("train_max_samples") or -1
+    rows = min(rows, limit) if limit > 0 else rows
+    steps_an_epoch, wanted = rows // config.data.train_batch_size, config.trainer.total_training_steps
+    if not steps_an_epoch:
+        raise ValueError(
+            f"data.train_batch_size={config.data.train_batch_size} is more than the {rows} prompts of data.train_files;"
+            f" set it to {rows} or less"
+        )
+    if wanted and wanted > steps_an_epoch * config.trainer.total_epochs:
+        raise ValueError(
+            f"trainer.total_training_steps={wanted} is more than trainer.total_epochs={config.trainer.total_epochs} of "
+            f"{steps_an_epoch} steps, after which verl ends without a last validation and checkpoint; set "
+            f"trainer.total_epochs={-(-wanted // steps_an_epoch)}, or total_training_steps to null"
+        )
+
+
+def check_vocabulary(config: DictConfig) -> None:
+    """The model has every token that its tokenizer makes of a prompt: here, of each key's first."""
+    folder, tokens_of = local_model(config), prompt_tokenizer(config)
+    if folder is None or tokens_of is None:
+        return
+    vocabulary = model_config(folder).get("vocab_size", math.inf)
+    for key in KEYS:
+        for where, messages in prompts_of(config, key):
+            try:
+                token = max(tokens_of(where, messages), default=0)
+            except ValueError:
+                continue  # check_prompts says so, or verl leaves it out
+            if token >= vocabulary:
+                raise ValueError(
+                    f"actor_rollout_ref.model.path: the model in {folder} has {vocabulary} tokens, but its tokenizer "
+                    f"makes the token {token} of {key}; set it to a model with its own tokenizer"
+                )
+            break
+
+
+def check_prompts(config: DictConfig) -> None:
+    """Enough prompts are short enough. Only as many rows are looked at as it takes.
+
+    Where verl filters overlong prompts there must be a batch of others. Where it does not, it cuts them off at the
+    left, and they cannot all be such.
+    """
+    tokens_of = prompt_tokenizer(config)
+    if tokens_of is None:
+        return
+    limit, filtered = config.data.max_prompt_length, config.data.filter_overlong_prompts
+    for key in KEYS[1:] if config.trainer.get("val_only") else KEYS:
+        batch = filtered and key == "data.train_files"
+        needed, short, lengths = config.data.train_batch_size if batch else 1, 0, []
+        refused = None
+        for where, messages in prompts_of(config, key):
+            try:
+                lengths.append(len(tokens_of(where, messages)))
+            except ValueError as error:
+                if not filtered:
+                    raise
+                refused = error  # verl leaves it out, too
+                continue
+            short += lengths[-1] <= limit
+            if short == needed:
+                break
+        if short < needed and refused:
+            raise refused
+        if short < needed and lengths:
+            raise ValueError(
+                f"data.max_prompt_length={limit} tokens: {short} of the {len(lengths)} prompts of {key} are as short, "
+                f"{needed} are needed, and the shortest has {min(lengths)}; set it to more"
+            )
+
+
+def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[str, list[dict]]]:
+    """(where, messages) of each row of the parquet files under this key, read bit by bit."""
+    import pyarrow.parquet as pq
+
+    for of_key, file in parquet_files(config):
+        if of_key == key:
+            for batch in pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key]):
+                yield from ((f"{key}: {file}", messages) for messages in batch.column(0).to_pylist())
+
+
+def prompt_tokenizer(config: DictConfig) -> Callable[[str, list[dict]], list[int]] | None:
+    """What makes tokens of (where it stands, messages), as verl does; None where the tokenizer is not on this machine.
+
+    ValueError from it: the template refuses the messages.
+    """
+    model = config.actor_rollout_ref.model
+    folder = Path(model.get("tokenizer_path") or model.path).expanduser()
+    if not folder.is_dir():
+        return None
+    tokenizer = load_tokenizer(folder, model.get("trust_remote_code", False))
+    options = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or OmegaConf.create(), resolve=True)
+    if model.get("custom_chat_template"):
+        options["chat_template"] = model.custom_chat_template
+
+    def tokens(where: str, messages: list[dict]) -> list[int]:
+        try:
+            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
+        except Exception as error:  # whatever a template raises
+            raise ValueError(
+                f"{where}: the tokenizer's chat template refuses the prompt {messages!r}: {error}; correct the prompt, "
+                "or set actor_rollout_ref.model.custom_chat_template"
+            ) from None
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    return tokens

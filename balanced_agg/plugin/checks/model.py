@@ -1,0 +1,122 @@
+"""The model: that it is there, whole, and made for sequences as long as these."""
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from balanced_agg.plugin.checks.cluster import starts_ray
+
+KEY = "actor_rollout_ref.model.path"
+
+
+def local_model(config: DictConfig) -> Path | None:
+    """The model's directory on this machine; None if it is remote, or not there."""
+    path = Path(config.actor_rollout_ref.model.path).expanduser()
+    return path if "://" not in str(config.actor_rollout_ref.model.path) and path.is_dir() else None
+
+
+def check_chat_template(config: DictConfig) -> None:
+    """The model must be where its path says, and its tokenizer bring a chat template."""
+    model = config.actor_rollout_ref.model
+    name = model.get("tokenizer_path") or model.path
+    key = "actor_rollout_ref.model.tokenizer_path" if model.get("tokenizer_path") else KEY
+    path = Path(name).expanduser()
+    if "://" in name:
+        return
+    if not path.is_absolute() and not path.exists() and name.count("/") <= 1:
+        return refuse_offline(config, key, name)
+    if not path.is_dir():
+        raise ValueError(f"{key}: {path} is not a directory; set it to a model directory or hub id")
+    tokenizer = load_tokenizer(path, model.get("trust_remote_code", False))
+    if not model.get("custom_chat_template") and not tokenizer.chat_template:
+        raise ValueError(
+            f"{key}: the tokenizer in {path} has no chat template, which verl needs to build prompts; set "
+            "actor_rollout_ref.model.custom_chat_template, or choose an instruction-tuned model"
+        )
+
+
+def refuse_offline(config: DictConfig, key: str, hub_id: str) -> None:
+    """What is on the hub is verl's to fetch, but where the hub is not to be asked it must be in the cache."""
+    variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
+    offline = str(variables.get("HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE", "0"))).lower()
+    if offline not in ("1", "true", "yes", "on") or not starts_ray(config):  # the nodes of a cluster have their own
+        return
+
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(hub_id, "tokenizer_config.json"), str):
+        raise ValueError(
+            f"{key}={hub_id} is no directory here and not in the hub's cache, and HF_HUB_OFFLINE is on; set it to a "
+            "model directory, or export HF_HUB_OFFLINE=0"
+        )
+
+
+@functools.lru_cache
+def load_tokenizer(path: Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever the tokenizer's own class raises
+        raise ValueError(
+            f"{KEY}: the tokenizer in {path} cannot be loaded ({str(error).splitlines()[0]}); copy the model's "
+            "directory anew"
+        ) from None
+
+
+def check_model_files(config: DictConfig) -> None:
+    """A local model directory has a config and whole weights."""
+    folder = local_model(config)
+    if folder is None:
+        return
+    model_config(folder)
+    index = folder / "model.safetensors.index.json"
+    named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
+    if absent := sorted(name for name in named if not (folder / name).is_file()):
+        raise ValueError(f"{KEY}: {folder} lacks {', '.join(absent)}, which its index names; copy the directory anew")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files and not any(folder.glob("*.bin")):
+        raise ValueError(f"{KEY}: {folder} has no weights (*.safetensors); set it to a directory that has")
+
+    from safetensors import SafetensorError, safe_open
+
+    for file in files:
+        try:
+            with safe_open(file, "numpy"):  # it holds the size of the file against its header
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{KEY}: {file} is torn ({error}); copy it anew") from None
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """The model's ``config.json``, that of its text part where it has several."""
+    try:
+        found = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{KEY}: {folder} has no config.json that can be read ({error}); set it to a model directory"
+        ) from None
+    return found | found.get("text_config", {})
+
+
+def check_context(config: DictConfig) -> None:
+    """The model has positions for the longest sequence; vLLM would cut responses off without a word."""
+    data, rollout = config.data, config.actor_rollout_ref.rollout
+    longest = data.max_prompt_length + data.max_response_length
+    window, window_key = rollout.get("max_model_len"), "actor_rollout_ref.rollout.max_model_len"
+    positions_key = "actor_rollout_ref.model.override_config.max_position_embeddings"
+    positions, folder = OmegaConf.select(config, positions_key), local_model(config)
+    if positions is None and folder:
+        positions = model_config(folder).get("max_position_embeddings")
+    if window and positions and window > positions:
+        raise ValueError(f"{window_key}={window} is more than the model's {positions} positions; set it to null")
+    for key, limit in ((window_key, window), (positions_key, positions)):
+        if limit and longest > limit:
+            raise ValueError(
+                f"data.max_prompt_length + data.max_response_length = {longest} tokens are more than the {limit} of "
+                f"{key}; set data.max_response_length to {limit - data.max_prompt_length} or less, or that key to more"
+            )

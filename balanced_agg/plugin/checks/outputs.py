@@ -1,0 +1,115 @@
+"""What a run writes and goes on from: loggers, folders, checkpoints."""
+
+import importlib.util
+import json
+import os
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from balanced_agg.plugin.checks.batches import all_gpus
+from balanced_agg.plugin.checks.cluster import starts_ray
+from balanced_agg.plugin.checks.model import local_model, model_config
+from balanced_agg.plugin.guard import checkpoints
+
+# What verl 0.9.1 imports for a logger; it asserts the names, but when everything runs.
+LOGGERS = {
+    "console": None,
+    "file": None,
+    "wandb": "wandb",
+    "tracking": "wandb",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "swanlab": "swanlab",
+    "vemlp_wandb": "volcengine_ml_platform",
+    "clearml": "clearml",
+    "trackio": "trackio",
+    "rl_insight": None,
+}
+# What decides the shapes of the weights.
+SHAPES = ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+
+def check_loggers(config: DictConfig) -> None:
+    """Loggers are verl's, are installed, and wandb has a key if it is to be reached."""
+    named = config.trainer.logger
+    named = [named] if isinstance(named, str) else list(named or [])
+    for name in named:
+        if name not in LOGGERS:
+            raise ValueError(f"trainer.logger={name} is unknown; set it to some of {', '.join(LOGGERS)}")
+        if LOGGERS[name] and importlib.util.find_spec(LOGGERS[name]) is None:
+            raise ValueError(f"trainer.logger={name} needs {LOGGERS[name]}; pip install it, or leave it out")
+    variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
+    mode = variables.get("WANDB_MODE", os.environ.get("WANDB_MODE", "online"))
+    # The nodes of a cluster have environments of their own.
+    if {"wandb", "tracking"} & {*named} and mode == "online" and starts_ray(config):
+        from balanced_agg.commands.doctor.probes import ask_wandb
+
+        if not ask_wandb.probe()["logged_in"]:
+            raise ValueError(
+                "trainer.logger has wandb, WANDB_MODE is online and there is no key; export WANDB_API_KEY, or run "
+                "`wandb login`, or set WANDB_MODE=offline, or trainer.logger=[console,file]"
+            )
+
+
+def check_folders(config: DictConfig) -> None:
+    """The folders that a run writes to, the first of them after an hour maybe, can be written to."""
+    keys = ["trainer.rollout_data_dir", "trainer.validation_data_dir"]
+    keys += ["trainer.default_local_dir"] if config.trainer.save_freq > 0 else []
+    for key in keys:
+        named = OmegaConf.select(config, key)
+        if not named or "://" in named:
+            continue
+        folder = Path(named).absolute()
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise ValueError(f"{key}={named} cannot be written: {there} is no writable folder; set it to another")
+
+
+def check_resume(config: DictConfig) -> None:
+    """The checkpoint that a run would go on from is one, of as many ranks and of this model."""
+    trainer, gpus = config.trainer, all_gpus(config)
+    if trainer.resume_mode == "disable":
+        return
+    named = f"trainer.resume_from_path={trainer.resume_from_path}"
+    if trainer.resume_mode == "resume_path":
+        path = trainer.resume_from_path
+        if not isinstance(path, str) or not re.search(r"global_step_\d+/?$", path) or not Path(path).is_dir():
+            raise ValueError(f"{named} is no checkpoint; set it to a folder …/global_step_N that is there")
+        folder = Path(path)
+    else:
+        folder = newest_checkpoint(Path(trainer.default_local_dir))
+        if folder is None:
+            return
+        named = f"trainer.default_local_dir={folder.parent} has checkpoints, and {folder.name}"
+    remedy = "set run.dir to another folder, or trainer.resume_mode=disable"
+    shards = [path.name for path in (folder / "actor").glob("model_world_size_*_rank_*.pt")]
+    if sizes := {int(name.split("_")[3]) for name in shards} - {gpus}:
+        raise ValueError(
+            f"{named} is of {max(sizes)} ranks, but trainer.nnodes x trainer.n_gpus_per_node = {gpus}; "
+            f"{remedy}, or use as many ranks"
+        )
+    refuse_other_model(config, folder, f"{named} is of another model", remedy)
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """Where a run with trainer.resume_mode=auto goes on, which is verl's to say where we have marked none."""
+    if whole := checkpoints.whole(run):
+        return whole[-1].folder
+    tracker = run / "latest_checkpointed_iteration.txt"
+    folder = run / f"global_step_{tracker.read_text().strip()}" if tracker.is_file() else None
+    return folder if folder and folder.is_dir() else None
+
+
+def refuse_other_model(config: DictConfig, folder: Path, what: str, remedy: str) -> None:
+    saved, model = folder / "actor/huggingface/config.json", local_model(config)
+    if not saved.is_file() or model is None:
+        return
+    was, now = json.loads(saved.read_text()), model_config(model)
+    was |= was.get("text_config", {})
+    if differ := [key for key in SHAPES if key in was and key in now and was[key] != now[key]]:
+        raise ValueError(
+            f"{what} than actor_rollout_ref.model.path={model}: {differ[0]} was {was[differ[0]]} and "
+            f"is {now[differ[0]]}; {remedy}"
+        )

@@ -1,0 +1,151 @@
+"""Rewards: that what the config says is read, and that there is a function, with a grader for every row."""
+
+import ast
+import importlib.util
+import inspect
+import symtable
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from balanced_agg.plugin.checks.data import parquet_files
+
+FUNCTION = "reward.custom_reward_function"
+OURS = "pkg://balanced_agg.rewards"
+# Sections of older verl scripts, and what is read in their place. verl 0.9.1 still has their keys, and ignores them.
+DEAD_SECTIONS = {
+    "reward_model.reward_kwargs": "reward.reward_kwargs",
+    "reward_model.overlong_buffer": "reward.reward_kwargs.overlong_buffer_cfg, with reward.reward_manager.name=dapo",
+    "reward_model.reward_manager": "reward.reward_manager.name",
+    "reward_model.num_workers": "reward.num_workers",
+    "reward_model": "reward.reward_model",
+    "custom_reward_function": FUNCTION,
+    "sandbox_fusion": "reward.sandbox_fusion",
+}
+
+
+def check_dead_rewards(config: DictConfig) -> None:
+    """Nothing is set in a section that verl's main_ppo no longer reads."""
+    for dead, alive in DEAD_SECTIONS.items():
+        value = OmegaConf.select(config, dead)
+        if keys := set_keys(value, dead):
+            raise ValueError(f"{keys[0]} is read by nothing in verl 0.9.1; remove it, and set {alive}")
+
+
+def set_keys(value: object, key: str) -> list[str]:
+    """The dotted keys below this one that are not null."""
+    if isinstance(value, DictConfig):
+        return [found for name in value for found in set_keys(value[name], f"{key}.{name}")]
+    return [] if value is None else [key]
+
+
+def check_reward_function(config: DictConfig) -> None:
+    """The file of the reward function is there and defines it. It is read, not run."""
+    path, name = config.reward.custom_reward_function.path, config.reward.custom_reward_function.name
+    if path is None or "://" in path and not path.startswith(("pkg://", "file://")):
+        return
+    file = source_of(path)
+    if file is None or not file.is_file():
+        raise ValueError(f"{FUNCTION}.path={path} does not exist; set it to a file, or to pkg://MODULE")
+    if file.suffix != ".py":
+        return
+    try:
+        source = file.read_text()
+        tree, names = ast.parse(source), symtable.symtable(source, str(file), "exec")
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{FUNCTION}.path: {file} is no Python ({error}); correct it") from None
+    if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree)):
+        return
+    defined = {symbol.get_name() for symbol in names.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    if name not in defined:
+        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        raise ValueError(
+            f"{FUNCTION}.name={name} is not defined in {file}; set it to one of its functions ({', '.join(functions)})"
+        )
+    values = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets)
+    ]
+    if values and isinstance(values[-1], ast.Constant | ast.List | ast.Dict | ast.Tuple | ast.Set | ast.JoinedStr):
+        raise ValueError(f"{FUNCTION}.name={name} is {ast.unparse(values[-1])} in {file}; set it to a function")
+
+
+def source_of(path: str) -> Path | None:
+    """The file that verl would load, which takes ``pkg://MODULE``, ``file://PATH`` and plain paths."""
+    if not path.startswith("pkg://"):
+        return Path(path.removeprefix("file://"))
+    try:
+        found = importlib.util.find_spec(path.removeprefix("pkg://").replace("/", "."))
+    except ImportError:
+        return None
+    return Path(found.origin) if found and found.origin else None
+
+
+def check_reward_options(config: DictConfig) -> None:
+    """Our reward function takes the options that it is given, and the penalty for overlong responses is applied."""
+    from balanced_agg.rewards import compute_score
+
+    function = config.reward.custom_reward_function
+    options = (function.get("reward_kwargs") or {}) if function.path == OURS else {}
+    taken = inspect.signature(compute_score).parameters
+    for name, value in options.items():
+        if name not in taken:
+            raise ValueError(f"{FUNCTION}.reward_kwargs.{name} is no option of {OURS}; remove it")
+        if name in ("time_limit", "processes") and not (isinstance(value, int | float) and value > 0):
+            raise ValueError(f"{FUNCTION}.reward_kwargs.{name}={value}; set it to a number above 0")
+
+    manager, settings = config.reward.reward_manager, config.reward.get("reward_kwargs") or {}
+    penalty = settings.get("overlong_buffer_cfg") or {}
+    if not penalty.get("enable") or manager.source != "register":
+        return
+    key = "reward.reward_kwargs.overlong_buffer_cfg"
+    if manager.name in ("naive", "gdpo", "rate_limited", "remote"):
+        raise ValueError(
+            f"{key}.enable=True with reward.reward_manager.name={manager.name}, which has no such penalty; set the "
+            "manager to dapo"
+        )
+    longest = settings.get("max_resp_len")
+    if not longest or not 0 < penalty.len <= longest:
+        raise ValueError(
+            f"{key}.len={penalty.get('len')} tokens of reward.reward_kwargs.max_resp_len={longest}; set len to less, "
+            "and max_resp_len to data.max_response_length"
+        )
+
+
+def check_group_filter(config: DictConfig) -> None:
+    """Where groups without a signal are replaced, it is told by a number that the reward function gives."""
+    chosen = config.algorithm.get("filter_groups") or {}
+    if not chosen.get("enable"):
+        return
+    known = ["acc", "reward", "score"]
+    ours = config.reward.custom_reward_function.path == OURS
+    if (
+        not chosen.get("metric")
+        or ours
+        and chosen.metric not in (*known, "grader_failed", "overlong", "overlong_reward")
+    ):
+        raise ValueError(
+            f"algorithm.filter_groups.metric={chosen.get('metric')} is no number that comes with a reward; set it to "
+            f"one of {', '.join(known)}"
+        )
+
+
+def check_graders(config: DictConfig) -> None:
+    """Every data source in a local parquet file must have a grader, and programs a sandbox to run in.
+
+    Only where the rewards are ours.
+    """
+    if config.reward.custom_reward_function.path != OURS:
+        return
+
+    import pyarrow.parquet as pq
+
+    from balanced_agg.rewards import check_source
+
+    options = config.reward.custom_reward_function.get("reward_kwargs") or {}
+    for key, file in parquet_files(config):
+        try:
+            if "data_source" in pq.read_schema(file).names:
+                for source in pq.read_table(file, columns=["data_source"])["data_source"].unique().to_pylist():
+                    check_source(source, **options)
+        except ValueError as error:
+            raise ValueError(f"{key}: {file}: {error}") from None

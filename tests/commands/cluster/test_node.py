@@ -1,0 +1,120 @@
+"""scripts/ray_cluster.sh: what becomes of it is `ray start`, with the token on and the dashboard on the head alone."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from balanced_agg.commands.cluster import node
+from tests.composed import ROOT
+
+
+@pytest.fixture(autouse=True)
+def token(tmp_path, monkeypatch):
+    file = tmp_path / "private/token"
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    return file
+
+
+@pytest.fixture
+def become(monkeypatch):
+    """The options of `ray start` and the environment that the script would go on with."""
+
+    def become(*arguments: str) -> tuple[list[str], dict[str, str]]:
+        found = []
+        monkeypatch.setattr(os, "execv", lambda _, command: found.append((command, dict(os.environ))))
+        node.main(list(arguments))
+        ((command, environment),) = found
+        assert command[:5] == [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        return command[5:], environment
+
+    return become
+
+
+@pytest.fixture
+def listening():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_the_head_listens_on_its_own_address_and_makes_a_token_that_it_does_not_show(become, token, capsys):
+    options, environment = become("head", "--node-ip-address=10.1.2.3", "--num-gpus=8")
+    assert options == [
+        "--head",
+        "--node-ip-address=10.1.2.3",
+        "--port=6379",
+        "--dashboard-host=10.1.2.3",
+        "--dashboard-port=8265",
+        "--num-gpus=8",
+    ]
+    assert token.stat().st_mode & 0o777 == 0o600
+    said = capsys.readouterr()
+    assert "worker 10.1.2.3:6379" in said.out and "http://10.1.2.3:8265" in said.out and str(token) in said.out
+    secret = token.read_text()
+    assert secret not in said.out + said.err + " ".join(options) + " ".join(environment.values())
+
+
+def test_what_the_head_says_is_what_it_was_told(become, capsys):
+    become("head", "--node-ip-address", "10.1.2.3", "--port", "7000", "--dashboard-port", "9000")
+    said = capsys.readouterr().out
+    assert "worker 10.1.2.3:7000" in said and "http://10.1.2.3:9000" in said
+
+
+def test_the_head_finds_an_address_of_its_own(become):
+    options, _ = become("head")
+    (address,) = (option.partition("=")[2] for option in options if option.startswith("--node-ip-address"))
+    assert address == node.own_address() and f"--dashboard-host={address}" in options
+
+
+def test_a_worker_joins_a_head_that_listens_and_has_no_dashboard(become, token, listening):
+    node.auth_token.create()
+    options, environment = become("worker", f"127.0.0.1:{listening}", "--num-gpus=8")
+    assert options == [f"--address=127.0.0.1:{listening}", "--num-gpus=8"]
+    assert token.read_text() not in " ".join(environment.values())
+
+
+@pytest.mark.parametrize("kind", [["head", "--node-ip-address=10.1.2.3"], ["worker", "HEAD"]], ids=["head", "worker"])
+def test_every_process_of_a_node_asks_for_the_token_and_reports_to_no_one(become, kind, listening):
+    node.auth_token.create()
+    _, environment = become(*(argument.replace("HEAD", f"127.0.0.1:{listening}") for argument in kind))
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "0"
+
+
+def test_what_the_user_has_exported_stays(become, monkeypatch):
+    monkeypatch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "20")
+    _, environment = become("head", "--node-ip-address=10.1.2.3")
+    assert environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "20"
+
+
+def test_a_worker_gives_up_on_a_head_that_never_listens(become):
+    node.auth_token.create()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and never listens
+        port = closed.getsockname()[1]
+        with pytest.raises(SystemExit, match=f"no head at 127.0.0.1:{port} within 0.1 s: .*refused"):
+            become("worker", f"127.0.0.1:{port}", "--wait", "0.1")
+
+
+def test_a_token_in_the_environment_is_refused_and_not_repeated(become, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "tell-no-one")
+    with pytest.raises(SystemExit, match="put the token into a file") as exit:
+        become("head", "--node-ip-address=10.1.2.3")
+    assert "tell-no-one" not in str(exit.value)
+
+
+@pytest.mark.parametrize(("mode", "message"), [(None, "does not exist; copy it from the head"), (0o644, "chmod 600")])
+def test_the_script_refuses_a_worker_whose_token_is_missing_or_open(token, mode, message):
+    if mode:
+        node.auth_token.create().chmod(mode)
+    command = ["bash", ROOT / "scripts/ray_cluster.sh", "worker", "127.0.0.1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"VERL_PYTHON": sys.executable}, cwd=ROOT
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("ray_cluster: ") and message in done.stderr and len(done.stderr.splitlines()) == 1

@@ -1,0 +1,93 @@
+"""The command: exit codes, output, and one real report."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from balanced_agg.commands.doctor import command
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
+from balanced_agg.commands.doctor.facts import ask
+from tests.composed import ROOT
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+CHECKS = [Check("torch", OK, "2.13.0"), Check("memory", WARN, "7 GB", "end programs"), Check("GPUs", FAIL, "none", "x")]
+
+
+@pytest.fixture
+def report_of(monkeypatch):
+    """Run the command on given checks instead of probing this machine."""
+
+    def run(checks, recipe=None, as_json=False):
+        monkeypatch.setattr(command, "gather", lambda *arguments: command.Facts({}))
+        monkeypatch.setattr(command, "judged", lambda facts, recipe: iter(checks))
+        return command.run(recipe, [], as_json)
+
+    return run
+
+
+def test_only_a_failure_makes_the_exit_code_1(report_of):
+    assert (report_of(CHECKS[:2]), report_of(CHECKS)) == (0, 1)
+
+
+def test_off_a_terminal_each_check_is_a_line_that_starts_with_its_status(report_of, capsys):
+    report_of(CHECKS)
+    *lines, counts = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", "warn", "FAIL"]
+    assert "7 GB -> end programs" in lines[1]
+    assert counts == "1 ok, 1 warn, 1 FAIL"
+
+
+def test_json_is_alone_on_stdout(report_of, capsys):
+    report_of(CHECKS, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found[2] == {"check": "GPUs", "status": "fail", "detail": "none", "remedy": "x"}
+
+
+def test_an_unknown_recipe_is_a_usage_error_that_lists_those_there_are(capsys):
+    assert command.run("nope", [], False) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "arithmetic" in said.err and said.err.count("\n") == 1
+
+
+def test_a_recipe_that_does_not_compose_is_a_usage_error(monkeypatch, capsys):
+    facts = command.Facts({}, verl={"recipe": {"usage_error": "Could not override 'x'"}})
+    monkeypatch.setattr(command, "gather", lambda *arguments: facts)
+    assert command.run("arithmetic", ["x=1"], False) == 2
+    assert "Could not override 'x'" in capsys.readouterr().err
+
+
+def test_a_crash_in_a_probe_is_an_answer(monkeypatch, tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho the last words >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    assert ask("verl", [], {}) == {"error": "the process ended with exit status 3: the last words"}
+
+
+def test_a_real_report_finds_the_plugin_active_and_shows_no_key(tmp_path):
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WANDB_API_KEY": KEY, "RAY_TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "balanced_agg.commands.cli",
+            "doctor",
+            "arithmetic",
+            "ray_kwargs.ray_init.num_cpus=3",
+            "--json",
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    found = {check["check"]: check for check in json.loads(done.stdout)}
+    assert found["verl plugin"]["status"] == "ok"
+    assert found["verl"]["status"] == "ok"
+    assert found["platform"]["status"] == "ok"
+    assert found["refused: ray_cpus"]["status"] == "fail"
+    assert "not logged in" not in found["wandb"]["detail"]
+    assert done.returncode == 1
+    assert KEY not in done.stdout + done.stderr

@@ -1,0 +1,91 @@
+"""A recipe in the doctor's probe: what it asks for, and what refuses it."""
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from balanced_agg.commands.doctor.probes import composing
+from balanced_agg.plugin import checks as launch_checks
+from tests.composed import ROOT, compose_recipe, stand_in_data
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    monkeypatch.setenv("PWD", str(ROOT))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where no cluster has left its address
+    monkeypatch.setattr(composing, "auto_set_device", lambda config: None)  # verl has long chosen in this process
+    monkeypatch.setattr(launch_checks, "check_chat_template", lambda config: None)  # needs the prepared model
+    yield
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+
+
+@pytest.fixture
+def refused(tmp_path):
+    def checks(*overrides: str) -> set[str]:
+        config = compose_recipe("arithmetic", *overrides)
+        stand_in_data(config, tmp_path)
+        return {refusal["check"] for refusal in composing.refusals(config)}
+
+    return checks
+
+
+def test_the_checks_are_those_that_check_launch_makes():
+    made = set(launch_checks.check_launch.__code__.co_names)
+    assert {name for name in vars(launch_checks) if name.startswith("check_")} - {"check_launch"} == made
+    assert len(composing.launch_checks_alone()) == len(made)
+
+
+def test_a_sound_recipe_is_refused_by_nothing(refused):
+    assert refused() == set()
+
+
+def test_all_refusals_are_found_not_only_the_first(refused):
+    overrides = ("actor_rollout_ref.rollout.n=1", "ray_kwargs.ray_init.num_cpus=3")
+    assert refused(*overrides) == {"aggregation", "ray_cpus"}
+
+
+def test_verls_own_validation_is_asked_too(refused):
+    micro_batches_of_no_size = "actor_rollout_ref.actor.use_dynamic_bsz=False"
+    assert refused(micro_batches_of_no_size) == {"verl's validation"}
+
+
+def test_missing_data_is_named_once():
+    config = compose_recipe("arithmetic", "data.train_files=/nowhere/a.parquet", "data.val_files=/nowhere/b.parquet")
+    (refusal,) = composing.refusals(config)
+    assert refusal["check"] == "data_files"
+
+
+def test_hardware_cpu_without_its_platform_is_refused_as_the_launcher_would(monkeypatch):
+    monkeypatch.setenv("VERL_PLATFORM", "nvidia")
+    config = composing.composed(ROOT, "arithmetic", [])
+    assert "platform" in {refusal["check"] for refusal in composing.refusals(config)}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"), [("hardware=banana", "1gpu"), ("no.such_key=1", "no.such_key"), ("run.model_size=9b", "9b")]
+)
+def test_what_does_not_compose_is_one_line_that_names_it(override, said):
+    answer = composing.examine(str(ROOT), "arithmetic", [override])
+    assert list(answer) == ["usage_error"]
+    assert said in answer["usage_error"] and "\n" not in answer["usage_error"]
+
+
+def test_what_a_recipe_asks_for_is_read_off_its_config():
+    asks = composing.examine(str(ROOT), "qwen3_1.7b_dapo17k", ["hardware=4x8gpu", "aggregation=token"])["asks"]
+    assert (asks["mode"], asks["nodes"], asks["ranks_a_node"]) == ("group-token-mean", 4, 8)
+    assert asks["ray_cpus"] == 4 * 8 * 3 + 8 + 2  # ranks, storage units, TransferQueue's controller and one free
+    assert (asks["model_size"], asks["checkpoints"]) == ("2b", 2)
+    assert asks["checkpoint_dir"] == f"{ROOT}/outputs/qwen3_1.7b_dapo17k-group-token-mean-seed1/checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("save_freq", "kept", "steps", "most"),
+    [(-1, 2, 40, 0), (20, 3, 40, 2), (10, 3, 40, 3), (10, None, 40, 4), (10, 1, 40, 2), (10, None, None, None)],
+)
+def test_checkpoints_on_disk_are_counted_by_hand(save_freq, kept, steps, most):
+    trainer = {"save_freq": save_freq, "max_actor_ckpt_to_keep": kept, "total_training_steps": steps}
+    assert composing.checkpoints_kept(OmegaConf.create({"trainer": trainer})) == most

@@ -1,0 +1,72 @@
+"""balanced_agg.commands.follow shows a run by the metrics it logs, and says what went wrong when it ends badly."""
+
+import json
+import subprocess
+import sys
+
+from balanced_agg.commands.follow import read_records
+from balanced_agg.commands import follow as run_follow
+
+
+def follow(tmp_path, script: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "balanced_agg.commands.follow", str(tmp_path), "--", sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def write_metrics(tmp_path, records: list[tuple[int, dict]]) -> str:
+    """A program that logs these records as verl's file logger does, and talks while it does."""
+    lines = "".join(json.dumps({"step": step, "data": data}) + "\n" for step, data in records)
+    return f"print('noise'); open({str(tmp_path / 'metrics.jsonl')!r}, 'w').write({lines!r})"
+
+
+def test_a_line_a_step_and_accuracy_before_and_after(tmp_path):
+    train = {"critic/score/mean": 0.5, "response_length/mean": 41.7, "timing_s/step": 4.25}
+    key = "val-core/arithmetic/acc/mean@2"
+    done = follow(tmp_path, write_metrics(tmp_path, [(0, {key: 0.455}), (1, train), (2, train | {key: 0.81})]))
+    assert done.returncode == 0
+    assert "step   1  reward 0.50  response 42 tokens  4.2 s\n" in done.stdout
+    assert "validation accuracy 45.5% -> 81.0% (+35.5 points)" in done.stdout
+    assert "2 steps in" in done.stdout
+    assert "noise" not in done.stdout and "noise" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_failed_run_passes_on_its_exit_code_and_the_end_of_its_log(tmp_path):
+    done = follow(tmp_path, "raise SystemExit('ValueError: set this key')")
+    assert done.returncode == 1
+    assert "ValueError: set this key" in done.stderr
+    assert "points" not in done.stdout
+
+
+def test_steps_of_an_earlier_run_are_not_counted(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 9, "data": {"val-core/x/acc/mean@1": 0.1}}\n')
+    done = follow(tmp_path, "pass")
+    assert "step" not in done.stdout
+
+
+def test_a_half_written_line_waits_until_it_is_whole(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "data": {}}\n{"step": 2, "da')
+    records, position = read_records(path, 0)
+    assert [record["step"] for record in records] == [1]
+    with path.open("a") as file:
+        file.write('ta": {}}\n')
+    records, position = read_records(path, position)
+    assert [record["step"] for record in records] == [2]
+    assert read_records(path, position) == ([], position)
+
+
+def test_of_a_run_that_goes_on_with_a_cut_log_only_what_is_new_is_shown(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}, "data": {{"loss": {step}}}}}\n' for step in range(9)))
+    goes_on = """
+import os, sys
+path = sys.argv[1]
+lines = open(path).readlines()
+with open(path + ".new", "w") as log:
+    log.writelines(lines[:5])
+    log.write('{"step": 5, "data": {"loss": 5, "accuracy": 1}}\\n{"step": 6, "data": {"loss": 7}}\\n')
+os.replace(path + ".new", path)
+"""
+    process = subprocess.Popen([sys.executable, "-c", goes_on, str(path)])
+    records = list(run_follow.follow(process, path, path.stat().st_size))
+    assert [record["step"] for record in records] == [5, 6]

@@ -1,0 +1,136 @@
+"""On CPU, responses of one length share a micro-batch, and their texts stay where they are."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balanced_agg.plugin.cpu import in_verl as cpu
+from balanced_agg.plugin.cpu.log_probs import LOGITS_AT_ONCE, log_probs_of
+from balanced_agg.plugin.cpu.micro_batches import cut_by_length
+
+LENGTHS = st.lists(st.integers(1, 1000), min_size=1, max_size=40)
+
+
+@given(LENGTHS, st.data())
+def test_each_row_is_in_one_micro_batch_and_none_is_empty(lengths, data):
+    parts = data.draw(st.integers(1, len(lengths)))
+    rows = cut_by_length(lengths, parts)
+    assert len(rows) == parts and all(rows)
+    assert sorted(row for part in rows for row in part) == list(range(len(lengths)))
+    assert all(part == sorted(part) for part in rows)
+
+
+@given(LENGTHS, st.data())
+def test_no_row_is_longer_than_one_of_a_later_micro_batch(lengths, data):
+    rows = cut_by_length(lengths, data.draw(st.integers(1, len(lengths))))
+    for earlier, later in zip(rows, rows[1:], strict=False):
+        assert max(lengths[row] for row in earlier) <= min(lengths[row] for row in later)
+
+
+@given(LENGTHS, st.data())
+def test_micro_batches_differ_by_no_more_than_two_rows_where_none_had_to_be_filled_up(lengths, data):
+    parts = data.draw(st.integers(1, max(1, len(lengths) // 4)))
+    sums = [sum(lengths[row] for row in part) for part in cut_by_length(lengths, parts)]
+    share, longest = sum(lengths) / parts, max(lengths)
+    if longest <= share:
+        assert all(abs(each - share) <= 2 * longest for each in sums)
+
+
+def test_verls_micro_batches_pad_less_and_keep_its_limit():
+    from tensordict import TensorDict
+    from verl.utils import seqlen_balancing
+
+    lengths = torch.randint(10, 90, (64,), generator=torch.Generator().manual_seed(1)).tolist()
+    ids = torch.nested.as_nested_tensor([torch.full((n,), row) for row, n in enumerate(lengths)], layout=torch.jagged)
+    batch = TensorDict({"input_ids": ids}, batch_size=len(lengths))
+
+    def padded(rows):
+        return sum(len(part) * max(lengths[row] for row in part) for part in rows)
+
+    mixed = seqlen_balancing.rearrange_micro_batches(batch, 800)[1]
+    original = seqlen_balancing.get_seqlen_balanced_partitions
+    sorted_by_length = cpu._keep_lengths_together
+    try:
+        seqlen_balancing.get_seqlen_balanced_partitions = lambda *a, **k: sorted_by_length(original, None, a, k)
+        micro_batches, rows = seqlen_balancing.rearrange_micro_batches(batch, 800)
+    finally:
+        seqlen_balancing.get_seqlen_balanced_partitions = original
+    assert all(sum(lengths[row] for row in part) <= 800 for part in rows)
+    assert sum(lengths) < padded(rows) < 0.8 * padded(mixed)
+    for micro_batch, part in zip(micro_batches, rows, strict=True):
+        assert [int(row[0]) for row in micro_batch["input_ids"].unbind()] == part
+
+
+def test_shares_of_ranks_stay_as_verl_makes_them():
+    asked = []
+    shares = cpu._keep_lengths_together(lambda *args: asked.append(args) or "verl's", None, ([3, 1], 2, True), {})
+    assert shares == "verl's" and asked == [([3, 1], 2, True)]
+
+
+def test_a_ranks_fields_are_the_tensors_and_what_a_model_may_read():
+    schema = {
+        name: {"is_non_tensor": words}
+        for name, words in {"input_ids": False, "raw_prompt": True, "multi_modal_inputs": True}.items()
+    }
+
+    async def batch_meta(meta):
+        return SimpleNamespace(field_schema=schema, select_fields=lambda names: names)
+
+    assert asyncio.run(cpu._leave_objects_out(batch_meta, None, ("meta",), {})) == ["input_ids", "multi_modal_inputs"]
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (7,), (3, 5)])
+@pytest.mark.parametrize("vocabulary", [21, LOGITS_AT_ONCE // 2, LOGITS_AT_ONCE + 1])
+def test_log_probs_are_those_of_the_softmax_and_so_is_their_gradient(shape, vocabulary):
+    generator = torch.Generator().manual_seed(0)
+    if vocabulary > 21 and len(shape) > 1:
+        shape = (3, 1)
+    logits = torch.randn(*shape, vocabulary, generator=generator, requires_grad=True)
+    labels = torch.randint(vocabulary, shape, generator=generator)
+    log_probs = log_probs_of(logits, labels)
+    reference = logits.log_softmax(-1).gather(-1, labels[..., None]).squeeze(-1)
+    torch.testing.assert_close(log_probs, reference)
+    weights = torch.randn(shape, generator=generator)
+    gradients = [torch.autograd.grad((each * weights).sum(), logits)[0] for each in (log_probs, reference)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_log_probs_are_verls_own(dtype):
+    from verl.utils.torch_functional import logprobs_from_logits_v2
+
+    original = getattr(logprobs_from_logits_v2, "__wrapped__", logprobs_from_logits_v2)
+    logits = torch.randn(9, 21, generator=torch.Generator().manual_seed(0)).to(dtype)
+    labels = torch.arange(9)
+    torch.testing.assert_close(
+        cpu._take_many_tokens(original, None, (logits, labels), {}), original(logits, labels), rtol=0, atol=1e-6
+    )
+
+
+class Made:
+    def __init__(self, **settings):
+        self.settings = settings
+
+
+def test_hydra_makes_the_first_of_a_kind_and_those_with_settings_of_their_own(monkeypatch):
+    monkeypatch.setattr(cpu, "_made_by_hydra", {})
+    by_hydra = []
+
+    def instantiate(config, **settings):
+        by_hydra.append(config)
+        return Made(**settings)
+
+    def make(config):
+        return cpu._make_without_hydra(instantiate, None, (), {"config": config, "tokenizer": by_hydra})
+
+    plain = {"_target_": f"{__name__}.Made"}
+    for config, calls in ((plain, 1), (plain, 1), (plain | {"n": 1}, 2), ({"_target_": "elsewhere"}, 3)):
+        made = make(config)
+        assert type(made) is Made and made.settings["tokenizer"] is by_hydra
+        assert len(by_hydra) == calls
+    make({"_target_": "elsewhere"})
+    assert len(by_hydra) == 4  # what it made is not of that name

@@ -1,0 +1,169 @@
+"""The CPU platform gives verl all it asks of a device, and exists only under VERL_PLATFORM=cpu."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import verl
+from omegaconf import OmegaConf
+
+from balanced_agg.plugin.cpu import device as cpu_device
+from balanced_agg.plugin.cpu import in_verl as cpu
+
+# What verl 0.9.1 calls on a device module in code that cannot run on CPU anyway.
+NEVER_REACHED = {
+    "Event": "a CUDA kernel's streams",
+    "set_per_process_memory_fraction": "vLLM sleep mode and SGLang",
+}
+
+LOOK_AROUND = """
+import importlib.metadata, json, os
+import verl
+from omegaconf import OmegaConf
+from verl.plugin.platform.platform_manager import PlatformRegistry, get_platform
+from verl.workers.engine import EngineRegistry
+from verl.checkpoint_engine import CheckpointEngineRegistry
+import verl.trainer.ppo.v1.replay_buffer as replay_buffer
+import vllm.model_executor.layers.utils as vllm_layers
+from balanced_agg.plugin.cpu.in_vllm import adapt_vllm
+
+before = vllm_layers.dispatch_cpu_unquantized_gemm
+adapt_vllm()
+print(json.dumps({
+    "platform": get_platform().device_name,
+    "registered": "cpu" in PlatformRegistry.registered_names(),
+    "engines": "cpu" in EngineRegistry._engines["language_model"]["fsdp2"],
+    "checkpoint engine": "gloo" in CheckpointEngineRegistry._registry,
+    "vllm target": os.environ.get("VLLM_TARGET_DEVICE"),
+    "version wrapped": hasattr(importlib.metadata.version, "__wrapped__"),
+    "polling wrapped": hasattr(replay_buffer.ReplayBuffer.__init__, "__wrapped__"),
+    "plain weights": vllm_layers.dispatch_cpu_unquantized_gemm is not before,
+}))
+"""
+
+
+def look_around(platform: str | None) -> dict:
+    """What a fresh process sees after importing verl and vLLM."""
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("VERL_PLATFORM", "VLLM_TARGET_DEVICE")
+    }
+    if platform is not None:
+        environment["VERL_PLATFORM"] = platform
+    done = subprocess.run([sys.executable, "-c", LOOK_AROUND], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_under_verl_platform_cpu_everything_is_in_place():
+    assert look_around("cpu") == {
+        "platform": "cpu",
+        "registered": True,
+        "engines": True,
+        "checkpoint engine": True,
+        "vllm target": "cpu",
+        "version wrapped": True,
+        "polling wrapped": True,
+        "plain weights": True,
+    }
+
+
+def test_elsewhere_nothing_of_it_is_active():
+    seen = look_around(None)
+    assert seen.pop("platform") != "cpu"
+    assert seen.pop("vllm target") is None
+    assert set(seen.values()) == {False}
+
+
+def test_another_verl_version_is_one_clear_error():
+    script = """
+import verl
+from omegaconf import OmegaConf
+verl.__version__ = "0.9.2"
+import balanced_agg.plugin.cpu.in_verl
+from verl.plugin.platform import get_platform
+get_platform()
+"""
+    environment = os.environ | {"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_PLATFORM": "cpu"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("ValueError: VERL_PLATFORM=cpu")
+    assert "install verl==0.9.1" in message and "verl 0.9.2" in message
+
+
+def test_the_device_module_has_all_that_verl_calls():
+    calls = set()
+    for file in Path(verl.__file__).parent.rglob("*.py"):
+        calls |= set(re.findall(r"get_torch_device\(\)\.(\w+)", file.read_text()))
+    assert len(calls) > 10
+    missing = {name for name in calls if not hasattr(cpu_device, name)}
+    assert missing == set(NEVER_REACHED)
+
+
+def test_received_weights_are_copies():
+    buffer = torch.arange(4.0)
+    kept = []
+
+    def receive_weights(on_bucket_received):
+        on_bucket_received([("weight", buffer[:2])], True)
+
+    cpu._copy_received_weights(receive_weights, None, (lambda weights, is_last: kept.extend(weights),), {})
+    buffer.zero_()
+    ((name, weight),) = kept
+    assert name == "weight" and weight.tolist() == [0.0, 1.0]
+
+
+def test_saved_weights_are_copies():
+    shard = torch.arange(2.0)
+    saved, spec = cpu._copy_saved_weights(lambda model: ({"weight": (shard, "spec")}, "spec"), None, ("model",), {})
+    shard.zero_()
+    assert spec == "spec" and saved["weight"][1] == "spec"
+    assert saved["weight"][0].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("asked", [{}, {"poll_interval": 5.0}])
+def test_rollouts_are_polled_often_unless_asked_otherwise(asked):
+    received = {}
+    cpu._poll_often(lambda **kwargs: received.update(kwargs), None, (), {"trainer_mode": "sync"} | asked)
+    assert received == {"trainer_mode": "sync", "poll_interval": asked.get("poll_interval", 0.1)}
+
+
+@pytest.fixture
+def plain_config(monkeypatch, tmp_path):
+    """verl's own config, and no Ray cluster in sight."""
+    from hydra import compose, initialize_config_module
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        return compose("ppo_trainer")
+
+
+@pytest.mark.parametrize(
+    ("settings", "interpreter"),
+    [
+        ({}, "/of/the/server/python"),
+        ({"ray_kwargs.ray_init.runtime_env.py_executable": "/of/the/user/python"}, "/of/the/user/python"),
+        ({"trainer.nnodes": 2}, None),
+    ],
+)
+def test_ray_gets_the_server_s_interpreter_unless_the_user_names_one_or_a_cluster(
+    monkeypatch, plain_config, settings, interpreter
+):
+    environments = []
+
+    def start(modules, environment):
+        environments.append(environment)
+        return Path("/of/the/server/python")
+
+    monkeypatch.setattr(cpu.fork_server, "start", start)
+    for key, value in settings.items():
+        OmegaConf.update(plain_config, key, value)
+    runtime_env = {"env_vars": {"VERL_FULL_DETERMINISM": "0"}}
+    assert cpu._fork_processes(lambda config: runtime_env, None, (plain_config,), {}) is runtime_env
+    assert plain_config.ray_kwargs.ray_init.runtime_env.py_executable == interpreter
+    assert [environment["VERL_FULL_DETERMINISM"] for environment in environments] == ["0"] * (not settings)

@@ -1,0 +1,86 @@
+"""What counts as a score, what takes the place of one, and what is counted."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from balanced_agg.plugin.guard.counts import count_faults
+from balanced_agg.plugin.guard.scores import REASON, Defaults, checked, reason
+
+GARBAGE = [math.nan, math.inf, -math.inf, None, "1", [1.0], {"acc": 1}, 1j, torch.tensor([1.0, 2.0])]
+NUMBERS = [1, True, -0.5, np.float32(0.5), np.bool_(True), torch.tensor(2), torch.tensor([0.5])]
+
+
+@pytest.mark.parametrize("score", NUMBERS, ids=repr)
+def test_a_finite_number_is_a_score(score):
+    assert checked(score) == float(score)
+
+
+@pytest.mark.parametrize("score", GARBAGE, ids=repr)
+def test_anything_else_is_an_error_that_shows_it(score):
+    with pytest.raises(ValueError, match="not a finite number"):
+        checked(score)
+
+
+def test_the_reason_is_one_short_line():
+    assert reason(ValueError("a\n  b")) == "ValueError: a b"
+    assert len(reason(ValueError("long " * 1000))) <= 300
+
+
+def test_a_default_reports_the_numbers_of_its_data_source_as_zero():
+    defaults = Defaults()
+    defaults.learn("maths", {"acc": 1.0, "format": 0.5, "pred": "8", "grader_failed": 0.0})
+    told = {"grader_failed": 1.0, REASON: "ValueError: boom"}
+    assert defaults.replace("maths", ValueError("boom")) == {"acc": 0.0, "format": 0.0} | told
+    assert defaults.replace("code", ValueError("boom")) == told
+
+
+def test_each_kind_of_error_is_logged_once_with_its_traceback(caplog):
+    defaults = Defaults()
+    with caplog.at_level(logging.ERROR):
+        for error in (ValueError("first"), ValueError("second"), KeyError("score")):
+            try:
+                raise error
+            except Exception as raised:
+                defaults.replace("maths", raised)
+    first, other = caplog.records
+    assert "ValueError: first" in first.message and "KeyError" in other.message
+    assert all(record.exc_info[2] is not None for record in caplog.records)
+
+
+def row(failed: float = 0.0, why: str | None = None) -> dict:
+    return {"reward_extra_info": {"grader_failed": failed} | ({REASON: why} if why else {})}
+
+
+def test_defaults_and_missing_responses_are_counted():
+    keys = ["a_0_0", "a_1_0", "b_0_0", "b_2_0"]
+    faults = count_faults(keys, [row(), row(1.0), row(1.0, "ValueError: boom"), row()], expected=6)
+    assert faults.metrics == {"rollout/missing": 2, "reward/defaulted": 2, "reward/defaulted_share": 0.5}
+    assert faults.first_reason == "ValueError: boom"
+
+
+def test_a_response_of_several_outputs_is_counted_once_by_its_last():
+    keys = ["a_0_0", "a_0_10", "a_0_9", "a_1_0"]
+    faults = count_faults(keys, [row(), row(1.0), row(), row()], expected=2)
+    assert (faults.came, faults.defaulted) == (2, 1)
+
+
+def test_rows_without_a_graders_report_are_no_defaults():
+    assert count_faults(["a_0_0", "a_1_0"], [{}, {"reward_extra_info": None}], expected=2).defaulted == 0
+
+
+def test_nothing_that_came_has_no_share():
+    assert count_faults([], [], expected=2).metrics == {"rollout/missing": 2, "reward/defaulted": 0}
+
+
+@pytest.mark.parametrize(("failed", "stops"), [(0, False), (2, False), (3, True), (4, True)])
+def test_a_step_stops_when_most_of_its_scores_are_defaults(failed, stops):
+    rows = [row(1.0, "ValueError: boom")] * failed + [row()] * (4 - failed)
+    faults = count_faults([f"a_{i}_0" for i in range(4)], rows, expected=4)
+    if not stops:
+        return faults.check(step=7)
+    with pytest.raises(RuntimeError, match=rf"step 7: {failed} of 4 scores did not come.*ValueError: boom"):
+        faults.check(step=7)

@@ -1,0 +1,15 @@
+"""Random batches, split at random over micro-batches and ranks: the same code as tests/tools/fuzz_gradients.py."""
+
+from tests.tools.fuzz import BOUND, deviations
+
+
+def test_the_gradient_of_random_batches_is_that_of_the_reference():
+    found = deviations(range(60))
+    assert len(found) == 60
+    worst = max(found, key=lambda deviation: deviation.relative)
+    assert worst.relative < BOUND, worst
+
+
+def test_counts_of_micro_batches_would_be_found():
+    found = deviations(range(20), local_counts=True)
+    assert sum(deviation.relative > 0.01 for deviation in found) > len(found) / 2

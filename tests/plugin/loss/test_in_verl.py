@@ -1,0 +1,178 @@
+"""Balanced Aggregation through verl's real ``ppo_loss``: real TensorDict micro-batches, real backward passes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from verl.trainer.ppo import core_algos
+
+from balanced_agg.loss.aggregation import aggregate, length_divisors
+from balanced_agg.plugin.loss import in_verl as verl_plugin
+from tests import minibatch
+from tests.minibatch import OUR_MODES, gradient, make_actor_config, make_minibatch, reference_gradient, relative_error
+
+TOLERANCE = 1e-6
+
+
+@pytest.mark.parametrize("mode", OUR_MODES)
+@pytest.mark.parametrize("split", [{"micro_batch_size": 1}, {"micro_batch_size": 2}, {"micro_batch_size": 3}, {}])
+def test_gradient_does_not_depend_on_the_micro_batch_size(mode, split):
+    batch = make_minibatch(seed=1)
+    assert relative_error(gradient(batch, mode, **split), reference_gradient(batch, mode)) < TOLERANCE
+
+
+@pytest.mark.parametrize("mode", OUR_MODES)
+@pytest.mark.parametrize("tokens", [40, 64, 1000])
+def test_gradient_does_not_depend_on_a_dynamic_token_budget(mode, tokens):
+    batch = make_minibatch(seed=2)
+    assert relative_error(gradient(batch, mode, token_budget=tokens), reference_gradient(batch, mode)) < TOLERANCE
+
+
+@pytest.mark.parametrize("mode", OUR_MODES)
+def test_gradient_does_not_depend_on_the_order_of_rows(mode):
+    batch = make_minibatch(seed=3)
+    shuffled = batch.permuted(torch.randperm(len(batch), generator=torch.Generator().manual_seed(0)))
+    assert relative_error(gradient(shuffled, mode, micro_batch_size=3), reference_gradient(batch, mode)) < TOLERANCE
+
+
+@pytest.mark.parametrize("mode", OUR_MODES)
+def test_padding_rows_change_nothing_whatever_they_hold(mode):
+    batch = make_minibatch(seed=4)
+    padded = batch.with_padding_rows(6)
+    result = gradient(padded, mode, micro_batch_size=3, responses=len(batch))
+    assert relative_error(result, reference_gradient(batch, mode)) < TOLERANCE
+
+
+def test_counts_of_a_micro_batch_would_give_another_gradient():
+    batch = make_minibatch(seed=5)
+    local = batch.with_divisors_of_each_micro_batch("balanced", micro_batch_size=3)
+    assert relative_error(gradient(local, "balanced", micro_batch_size=3), reference_gradient(batch, "balanced")) > 0.01
+
+
+LOSSES_WITH_AGG_LOSS = [
+    "vanilla",
+    "dppo_tv",
+    "dppo_kl",
+    "gspo",
+    "gpg",
+    "clip_cov",
+    "kl_cov",
+    "dro",
+    "cispo",
+    "bypass_mode",
+]
+
+
+@pytest.mark.parametrize("loss_mode", LOSSES_WITH_AGG_LOSS)
+def test_every_policy_loss_that_uses_agg_loss_is_balanced(loss_mode, monkeypatch):
+    batch = make_minibatch(seed=6)
+    seen = []
+
+    def spy(loss_mat, loss_mask, length_divisor, *info):
+        seen.append(length_divisor)
+        return aggregate(loss_mat, loss_mask, length_divisor, *info)
+
+    monkeypatch.setattr(verl_plugin, "aggregate", spy)
+    assert gradient(batch, "balanced", config=make_actor_config("balanced", loss_mode=loss_mode)).norm() > 0
+    expected = length_divisors("balanced", batch.group_ids, batch.padded("advantages"), batch.padded("response_mask"))
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_the_list_of_losses_above_is_complete():
+    refused = {"geo_mean", "sapo"}
+    assert set(core_algos.POLICY_LOSS_REGISTRY) == set(LOSSES_WITH_AGG_LOSS) | refused
+
+
+@pytest.mark.parametrize("loss_mode", ["geo_mean", "sapo"])
+def test_a_loss_with_its_own_aggregation_is_refused_in_the_worker_too(loss_mode):
+    with pytest.raises(RuntimeError, match=r"policy_loss\.loss_mode"):
+        gradient(make_minibatch(seed=7), "balanced", config=make_actor_config("balanced", loss_mode=loss_mode))
+
+
+def test_a_batch_without_divisors_is_refused():
+    losses = minibatch.micro_batch_losses(
+        minibatch.initial_logits(), make_minibatch(seed=8), make_actor_config("balanced")
+    )
+    with pytest.raises(RuntimeError, match="length_divisor"):
+        next(losses)
+
+
+@pytest.mark.parametrize("mode", OUR_MODES)
+def test_agg_loss_outside_ppo_loss_is_refused(mode):
+    with pytest.raises(RuntimeError, match="outside verl's ppo_loss"):
+        core_algos.agg_loss(torch.ones(2, 3), torch.ones(2, 3), mode)
+
+
+@pytest.mark.parametrize("mode", OUR_MODES)
+def test_entropy_and_kl_keep_the_value_of_token_mean(mode):
+    batch = make_minibatch(seed=9)
+    metrics = {}
+    for name in (mode, "token-mean"):
+        config = make_actor_config(name, use_kl_loss=True, kl_loss_coef=0.3, entropy_coeff=0.1)
+        metrics[name] = minibatch.metrics(batch, config, micro_batch_size=3)
+    for key in ("actor/entropy_loss", "kl_loss"):
+        assert metrics[mode][key] == pytest.approx(metrics["token-mean"][key], rel=1e-6)
+        assert metrics[mode][key] != 0
+    assert metrics[mode]["actor/pg_loss"] != pytest.approx(metrics["token-mean"]["actor/pg_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "mode", ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
+)
+def test_verl_own_modes_pass_through_untouched(mode):
+    generator = torch.Generator().manual_seed(10)
+    loss_mat = torch.randn(6, 9, generator=generator)
+    loss_mask = (torch.rand(6, 9, generator=generator) < 0.6).float()
+    original = core_algos.agg_loss.__wrapped__
+    for info in ({}, {"dp_size": 2, "batch_num_tokens": 77, "global_batch_size": 12, "loss_scale_factor": 5}):
+        assert torch.equal(
+            core_algos.agg_loss(loss_mat, loss_mask, mode, **info), original(loss_mat, loss_mask, mode, **info)
+        )
+
+
+def test_verl_own_modes_ignore_divisors_in_ppo_loss():
+    batch = make_minibatch(seed=11)
+    before = gradient(batch, "token-mean")
+    batch.data["length_divisor"] = torch.full((len(batch),), float("nan"))
+    assert torch.equal(before, gradient(batch, "token-mean"))
+
+
+def test_our_modes_are_accepted_by_the_actor_config_and_kept():
+    for mode in OUR_MODES:
+        assert make_actor_config(mode).loss_agg_mode == mode
+
+
+def test_an_unknown_mode_is_still_refused_by_the_actor_config():
+    with pytest.raises(ValueError, match="loss_agg_mode"):
+        make_actor_config("ballanced")
+
+
+def test_another_verl_version_is_one_clear_error():
+    script = """
+import verl
+verl.__version__ = "0.9.2"
+import balanced_agg.plugin.loss.in_verl
+from tests.minibatch import make_actor_config
+make_actor_config("token-mean")
+make_actor_config("balanced")
+"""
+    environment = os.environ | {"VERL_USE_EXTERNAL_PLUGINS": "none"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("ValueError: actor_rollout_ref.actor.loss_agg_mode=balanced")
+    assert "install verl==0.9.1" in message and "verl 0.9.2" in message
+
+
+@pytest.mark.parametrize("trainer_mode", ["sync", "colocate_async", "separate_async"])
+def test_every_trainer_mode_goes_through_the_wrapped_driver_methods(trainer_mode):
+    from verl.trainer.ppo.v1 import get_trainer_cls
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    for name in ("_compute_advantage", "_compute_old_log_prob", "_compute_metrics"):
+        assert hasattr(vars(PPOTrainer)[name], "__wrapped__")
+        overriding = vars(get_trainer_cls(trainer_mode)).get(name)
+        # An override must still reach the base class's method, where the wrapper is.
+        assert overriding is None or "__class__" in overriding.__code__.co_freevars

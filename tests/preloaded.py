@@ -1,5 +1,0 @@
-"""Imported by the fork server of tests/test_fork_server.py: tells in which process it was imported."""
-
-import os
-
-IMPORTED_IN = os.getpid()

@@ -1,0 +1,31 @@
+"""What is written through `replacing` is there whole or not at all, and nothing is left beside it."""
+
+import pytest
+
+from balanced_agg.atomic_write import replacing
+
+
+def write(path, folder, content):
+    if folder:
+        path.mkdir()
+        path = path / "inside"
+    path.write_text(content)
+
+
+def read(path):
+    return (path / "inside" if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_the_new_takes_the_place_of_the_old_and_a_failure_leaves_the_old(tmp_path, folder):
+    target = tmp_path / "above" / "target"
+    for content in ("first", "second"):
+        with replacing(target) as unfinished:
+            write(unfinished, folder, content)
+            assert not target.exists() or read(target) == "first"
+        assert read(target) == content
+    with pytest.raises(KeyError), replacing(target) as unfinished:
+        write(unfinished, folder, "third")
+        raise KeyError
+    assert read(target) == "second"
+    assert list(target.parent.iterdir()) == [target]
