@@ -10,3 +10,5 @@ RULES = {
 }
 MODE_KEY = "actor_rollout_ref.actor.loss_agg_mode"
 RULE_OF = {mode: rule for rule, mode in RULES.items()}
+# What the plugin adds to verl's own modes.
+PLUGIN_MODES = ("balanced", "group-token-mean")

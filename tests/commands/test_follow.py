@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 
-from balanced_agg.commands.follow import read_records
 from balanced_agg.commands import follow as run_follow
+from balanced_agg.commands.follow import read_records
 
 
 def follow(tmp_path, script: str) -> subprocess.CompletedProcess:

@@ -2,8 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from balanced_agg.loss.rules import MODE_KEY
-from balanced_agg.plugin.loss.in_verl import MODES
+from balanced_agg.loss.rules import MODE_KEY, PLUGIN_MODES
 
 VERL_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 
@@ -24,9 +23,9 @@ def check_aggregation(config: DictConfig) -> None:
     """Refuse what has no Balanced Aggregation; verl's own modes pass."""
     actor = config.actor_rollout_ref.actor
     mode = actor.loss_agg_mode
-    if mode not in MODES + VERL_MODES:
-        raise ValueError(f"{MODE_KEY}={mode} is unknown; set it to one of {', '.join(MODES + VERL_MODES)}")
-    if mode not in MODES:
+    if mode not in PLUGIN_MODES + VERL_MODES:
+        raise ValueError(f"{MODE_KEY}={mode} is unknown; set it to one of {', '.join(PLUGIN_MODES + VERL_MODES)}")
+    if mode not in PLUGIN_MODES:
         return
 
     def refuse(key: str, why: str, remedy: str) -> None:

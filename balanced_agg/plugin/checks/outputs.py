@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from balanced_agg.plugin.checks.batches import all_gpus
 from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.checks.model import local_model, model_config
+from balanced_agg.plugin.checks.wandb_login import logged_in
 from balanced_agg.plugin.guard import checkpoints
 
 # What verl 0.9.1 imports for a logger; it asserts the names, but when everything runs.
@@ -44,9 +45,7 @@ def check_loggers(config: DictConfig) -> None:
     mode = variables.get("WANDB_MODE", os.environ.get("WANDB_MODE", "online"))
     # The nodes of a cluster have environments of their own.
     if {"wandb", "tracking"} & {*named} and mode == "online" and starts_ray(config):
-        from balanced_agg.commands.doctor.probes import ask_wandb
-
-        if not ask_wandb.probe()["logged_in"]:
+        if not logged_in():
             raise ValueError(
                 "trainer.logger has wandb, WANDB_MODE is online and there is no key; export WANDB_API_KEY, or run "
                 "`wandb login`, or set WANDB_MODE=offline, or trainer.logger=[console,file]"

@@ -35,12 +35,11 @@ from torch import Tensor
 
 from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
-from balanced_agg.loss.rules import MODE_KEY
+from balanced_agg.loss.rules import MODE_KEY, PLUGIN_MODES
 from balanced_agg.plugin.guard.faults import WRAPPERS as FAULT_WRAPPERS
 from balanced_agg.plugin.guard.resume import WRAPPERS as RESUME_WRAPPERS
 from balanced_agg.plugin.wrapping import TESTED_VERL, wrap_when_imported
 
-MODES = ("balanced", "group-token-mean")
 FIELD = "length_divisor"
 
 
@@ -67,7 +66,7 @@ def _holding(micro_batch: _MicroBatch) -> Iterator[_MicroBatch]:
 
 def _accept_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict) -> None:
     mode = config.loss_agg_mode
-    if mode not in MODES:
+    if mode not in PLUGIN_MODES:
         return wrapped(*args, **kwargs)
     # The config is frozen once set; object.__setattr__ lends verl's own check a mode it knows.
     object.__setattr__(config, "loss_agg_mode", "token-mean")
@@ -93,7 +92,7 @@ def _check_launch(wrapped: Callable, instance: None, args: tuple, kwargs: dict) 
 def _write_divisors(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
     batch = wrapped(*args, **kwargs)
     mode = trainer.config.actor_rollout_ref.actor.loss_agg_mode
-    if mode not in MODES:
+    if mode not in PLUGIN_MODES:
         return batch
 
     import transfer_queue as tq
@@ -142,7 +141,7 @@ def _hold_no_divisor(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict)
 
 def _hold_divisor(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
     def ppo_loss(config: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
-        if config.loss_agg_mode not in MODES:
+        if config.loss_agg_mode not in PLUGIN_MODES:
             return wrapped(config, model_output, data, dp_group)
         if FIELD not in data:
             raise RuntimeError(
@@ -188,7 +187,7 @@ def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs:
         global_batch_size: Any = None,
         loss_scale_factor: Any = None,
     ) -> Any:
-        if loss_agg_mode not in MODES:
+        if loss_agg_mode not in PLUGIN_MODES:
             return wrapped(
                 loss_mat, loss_mask, loss_agg_mode, dp_size, batch_num_tokens, global_batch_size, loss_scale_factor
             )
@@ -209,7 +208,7 @@ def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs:
 
 
 def _refuse_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict) -> None:
-    if config.loss_agg_mode in MODES:
+    if config.loss_agg_mode in PLUGIN_MODES:
         raise ValueError(
             f"{MODE_KEY}={config.loss_agg_mode}: balanced_agg is tested with verl {', '.join(TESTED_VERL)} and wraps "
             f"its functions, but this is verl {verl.__version__}; install verl=={TESTED_VERL[-1]}, or set the key to "

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from balanced_agg.commands.cli import app
 from balanced_agg.runs import wandb_log
-
 from tests.runs.made_runs import ACCURACY, make_run, write_config, write_log
 
 

@@ -6,7 +6,6 @@ from balanced_agg.commands.compare.differences import differences
 from balanced_agg.commands.compare.groups import settings
 from balanced_agg.commands.compare.summary import summarize
 from balanced_agg.runs.run import read_runs
-
 from tests.runs.made_runs import make_run, write_log
 
 

@@ -11,7 +11,6 @@ from balanced_agg.commands.compare.groups import settings
 from balanced_agg.commands.compare.seeds import over_seeds
 from balanced_agg.commands.compare.summary import final, peak_and_last, summarize
 from balanced_agg.runs.run import read_runs
-
 from tests.runs.made_runs import make_run, write_config, write_log
 
 

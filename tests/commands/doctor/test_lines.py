@@ -12,6 +12,7 @@ from balanced_agg.commands.doctor.check import FAIL, OK, WARN
 from balanced_agg.commands.doctor.probes import ask_ray, ask_wandb
 from balanced_agg.commands.doctor.services import check_ray, check_wandb
 from balanced_agg.commands.doctor.verl_lines import check_verl
+from balanced_agg.plugin.checks import wandb_login
 from tests.commands.doctor.facts import GPU, asks, cluster, gpu_facts
 
 
@@ -225,7 +226,7 @@ def test_a_broken_netrc_is_told_without_its_content(monkeypatch, tmp_path):
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai passwort {'b' * 40}\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(ValueError, match="cannot be read") as raised:
-        ask_wandb.known_to_netrc("api.wandb.ai")
+        wandb_login.known_to_netrc("api.wandb.ai")
     assert "b" * 8 not in str(raised.value)
 
 
