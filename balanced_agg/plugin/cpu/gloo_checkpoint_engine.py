@@ -1,7 +1,7 @@
 """verl's checkpoint engine ``gloo``: weights from the trainer to rollout servers of their own, without an accelerator.
 
 ``trainer.v1.trainer_mode=separate_async`` takes such an engine, and verl's own need GPUs or NPUs. Registered under
-``VERL_PLATFORM=cpu`` (cpu.py); chosen by ``actor_rollout_ref.rollout.checkpoint_engine.backend=gloo``.
+``VERL_PLATFORM=cpu`` (in_verl.py); chosen by ``actor_rollout_ref.rollout.checkpoint_engine.backend=gloo``.
 """
 
 import json

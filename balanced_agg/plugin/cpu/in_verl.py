@@ -29,7 +29,7 @@ platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to un
     workers.rollout.llm_server.LLMServerClient         vLLM hands over a response anew with each of its tokens, in words
                                                        too, and verl takes the last one's numbers: ask for these alone
 
-vLLM's own part is in ``vllm_cpu.py``. What configuration can do is in ``configs/hardware/cpu.yaml``.
+vLLM's own part is in ``in_vllm.py``. What configuration can do is in ``configs/hardware/cpu.yaml``.
 """
 
 import importlib.metadata

@@ -3,11 +3,11 @@
 verl imports this module in every process (driver, Ray workers, vLLM workers) before anything else of its own. verl
 0.9.1 has registries for losses, advantages and engines but none for aggregation modes, so eight functions are
 wrapped, each as its module is first imported and before another module can bind the name. What is wrapped for faults
-during a run is in faults/in_verl.py, and for runs that are killed in resume/in_verl.py. Nothing else is touched.
+during a run is in guard/faults.py, and for runs that are killed in guard/resume.py. Nothing else is touched.
 
     wrapped                                          why
     ActorConfig.__post_init__                        its list of modes is a literal: let ours pass
-    utils.config.validate_config                     refuse before Ray starts what cannot work (launch_checks.py)
+    utils.config.validate_config                     refuse before Ray starts what cannot work (plugin/checks)
     PPOTrainer._compute_advantage                    the one place with whole groups, their final masks and advantages:
                                                      write ``length_divisor``, one float per response, beside them
     PPOTrainer._compute_old_log_prob                 it logs an entropy through agg_loss: that one is a token-mean
