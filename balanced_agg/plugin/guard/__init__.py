@@ -4,9 +4,8 @@ A response whose reward function raises, exceeds ``reward.timeout`` or returns n
 one: a response that breaks its grader must not be better off than one that is graded. It is counted in every step and
 every validation, and a step in which most scores are such defaults stops the run before it is trained on. A response
 that never came (its rollout failed) is in no group; it is counted too.
-"""
 
-"""A run that was killed goes on with the same command, from its last whole checkpoint, and its log has each step once.
+A run that was killed goes on with the same command, from its last whole checkpoint, and its log has each step once.
 
 verl writes a checkpoint file by file and names it in ``latest_checkpointed_iteration.txt``. Killed at the wrong moment,
 it leaves that file empty, or has already deleted the one checkpoint that the file names. So each checkpoint carries a
