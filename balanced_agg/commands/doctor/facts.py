@@ -50,6 +50,7 @@ def gather(checkout: Path | None, recipe: str | None = None, overrides: Sequence
     chosen_by_script = not environment.get("VERL_PLATFORM") and not any(map(shutil.which, ACCELERATOR_TOOLS))
     if chosen_by_script:
         environment["VERL_PLATFORM"] = "cpu"
+    environment.setdefault("BALANCED_AGG_GUARD", "1")  # our scripts switch it on, unless the user has decided
     if checkout:
         environment["PWD"] = str(checkout)  # what configs call their paths from
     arguments = {"verl": [str(checkout), recipe, *overrides] if recipe else [], "ray": [], "wandb": []}

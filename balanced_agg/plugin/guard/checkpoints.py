@@ -8,6 +8,7 @@ mark was written by verl alone.
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,28 @@ def prune(run: Path, keep: int | None) -> None:
     for folder in _marked(run):
         if not json.loads((folder / MARK).read_text())["complete"]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def to_keep(trainer: Mapping[str, Any], use_critic: bool) -> int | None:
+    """How many complete checkpoints verl's section `trainer` asks for; None: all.
+
+    A checkpoint has an actor and maybe a critic: as many as either is to be kept of.
+    """
+    if trainer.get("remove_previous_ckpt_in_save", False):
+        return 1
+    limits = [trainer.get("max_actor_ckpt_to_keep")]
+    if use_critic:
+        limits.append(trainer.get("max_critic_ckpt_to_keep"))
+    return max(limits) if all(limits) else None
+
+
+def most_on_disk(keep: int | None, guarded: bool) -> int | None:
+    """How many checkpoints lie on disk at most, which is while one is saved, of a run that keeps `keep`; None: all.
+
+    The guard deletes an old one when the new one is complete. verl alone does so before it writes the new one, unless
+    it keeps a single one.
+    """
+    return keep + (guarded or keep == 1) if keep else None
 
 
 def unmarked(run: Path) -> list[Path]:

@@ -107,7 +107,7 @@ def _save_whole(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> N
         return wrapped(*args, **kwargs)
     run = Path(trainer.config.trainer.default_local_dir)
     folder = run / f"global_step_{trainer.global_steps}"
-    keep = _checkpoints_to_keep(trainer)
+    keep = checkpoints.to_keep(trainer.config.trainer, trainer.use_critic)
     metrics = _metrics_so_far(trainer)
     callback = trainer.checkpoint_callback
 
@@ -118,22 +118,11 @@ def _save_whole(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> N
     checkpoints.begin(folder)
     trainer.checkpoint_callback = SimpleNamespace(on_save=on_save)
     try:
-        with _verl_keeping(trainer.config.trainer, keep and keep + 1):
+        with _verl_keeping(trainer.config.trainer, checkpoints.most_on_disk(keep, guarded=True)):
             wrapped(*args, **kwargs)
     finally:
         trainer.checkpoint_callback = callback
     checkpoints.prune(run, keep)
-
-
-def _checkpoints_to_keep(trainer: Any) -> int | None:
-    """Whole checkpoints, which have an actor and maybe a critic: as many as either is to be kept of. None: all."""
-    config = trainer.config.trainer
-    if config.get("remove_previous_ckpt_in_save", False):
-        return 1
-    limits = [config.get("max_actor_ckpt_to_keep")]
-    if trainer.use_critic:
-        limits.append(config.get("max_critic_ckpt_to_keep"))
-    return max(limits) if all(limits) else None
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from omegaconf import OmegaConf
 from balanced_agg.commands.doctor.probes import composing
 from balanced_agg.plugin import checks as launch_checks
 from tests.composed import ROOT, compose_recipe, stand_in_data
+from tests.plugin.guard.test_resume import Trainer
 
 
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch, tmp_path):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     monkeypatch.setenv("PWD", str(ROOT))
+    monkeypatch.setenv("BALANCED_AGG_GUARD", "1")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where no cluster has left its address
     monkeypatch.setattr(composing, "auto_set_device", lambda config: None)  # verl has long chosen in this process
@@ -78,14 +80,61 @@ def test_what_a_recipe_asks_for_is_read_off_its_config():
     asks = composing.examine(str(ROOT), "qwen3_1.7b_dapo17k", ["hardware=4x8gpu", "aggregation=token"])["asks"]
     assert (asks["mode"], asks["nodes"], asks["ranks_a_node"]) == ("group-token-mean", 4, 8)
     assert asks["ray_cpus"] == 4 * 8 * 3 + 8 + 2  # ranks, storage units, TransferQueue's controller and one free
-    assert (asks["model_size"], asks["checkpoints"]) == ("2b", 2)
+    assert (asks["model_size"], asks["checkpoints"]) == ("2b", 3)  # of which one is being saved
     assert asks["checkpoint_dir"] == f"{ROOT}/outputs/qwen3_1.7b_dapo17k-group-token-mean-seed1/checkpoints"
 
 
+def config_of(save_freq=10, keep=None, steps=40, async_save=False, **trainer):
+    trainer |= {"save_freq": save_freq, "max_actor_ckpt_to_keep": keep, "total_training_steps": steps}
+    actor = {"checkpoint": {"async_save": async_save}}
+    algorithm = {"adv_estimator": "grpo"}
+    return OmegaConf.create(
+        {"trainer": trainer, "algorithm": algorithm, "actor_rollout_ref": {"actor": actor}, "critic": {"enable": None}}
+    )
+
+
 @pytest.mark.parametrize(
-    ("save_freq", "kept", "steps", "most"),
-    [(-1, 2, 40, 0), (20, 3, 40, 2), (10, 3, 40, 3), (10, None, 40, 4), (10, 1, 40, 2), (10, None, None, None)],
+    ("settings", "guarded", "alone"),
+    [
+        ({"save_freq": -1, "keep": 2}, 0, 0),
+        ({"save_freq": 20, "keep": 3}, 2, 2),  # of 40 steps, as many are made
+        ({"keep": 3}, 4, 3),
+        ({"keep": 2}, 3, 2),
+        ({"keep": 1}, 2, 2),
+        ({"keep": 2, "remove_previous_ckpt_in_save": True}, 2, 2),
+        ({"keep": 2, "async_save": True}, 2, 2),
+        ({"keep": None}, 4, 4),
+        ({"keep": None, "steps": None}, None, None),
+    ],
 )
-def test_checkpoints_on_disk_are_counted_by_hand(save_freq, kept, steps, most):
-    trainer = {"save_freq": save_freq, "max_actor_ckpt_to_keep": kept, "total_training_steps": steps}
-    assert composing.checkpoints_kept(OmegaConf.create({"trainer": trainer})) == most
+def test_checkpoints_on_disk_are_counted_by_hand(settings, guarded, alone):
+    config = config_of(**settings)
+    assert [composing.checkpoints_on_disk(config, guarded=on) for on in (True, False)] == [guarded, alone]
+
+
+class Watched(Trainer):
+    """A trainer that saves, by the guard or by verl alone, and remembers the most actors it ever had on disk."""
+
+    def __init__(self, run, guarded: bool, **settings):
+        super().__init__(run, **settings)
+        self.run, self.guarded, self.most = run, guarded, 0
+        register = self.manager.register_checkpoint
+        self.manager.register_checkpoint = lambda *arguments: (self._write("registered"), register(*arguments))
+
+    def _write(self, what: str):
+        self.most = max(self.most, len(list(self.run.glob("global_step_*/actor/model.pt"))))
+
+    def save(self):
+        if self.guarded:
+            return super().save()
+        self.global_steps += 1
+        self._verls_own()
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("keep", [None, 1, 2, 3])
+def test_as_many_checkpoints_lie_on_disk_as_the_doctor_says(tmp_path, keep, guarded):
+    trainer = Watched(tmp_path, guarded, max_actor_ckpt_to_keep=keep)
+    for _ in range(5):
+        trainer.save()
+    assert trainer.most == composing.checkpoints_on_disk(config_of(keep=keep, steps=50), guarded)

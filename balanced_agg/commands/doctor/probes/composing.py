@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from verl.utils.device import auto_set_device
 
 from balanced_agg.commands.doctor.probes import described
 from balanced_agg.plugin import checks as launch_checks
+from balanced_agg.plugin.guard import checkpoints
 
 
 def examine(checkout: str, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def asks(config: DictConfig) -> dict[str, Any]:
         "object_store": select("ray_kwargs.ray_init.object_store_memory"),
         "run_dir": select("run.dir"),
         "checkpoint_dir": config.trainer.default_local_dir,
-        "checkpoints": checkpoints_kept(config),
+        "checkpoints": checkpoints_on_disk(config, guarded=os.environ.get("BALANCED_AGG_GUARD") == "1"),
         "model_size": select("run.model_size"),
         "model": model(config),
         "prompts_a_step": config.data.train_batch_size,
@@ -73,15 +75,19 @@ def asks(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def checkpoints_kept(config: DictConfig) -> int | None:
-    """How many checkpoints lie on disk at most; None if that cannot be told."""
-    if config.trainer.save_freq <= 0:
+def checkpoints_on_disk(config: DictConfig, guarded: bool) -> int | None:
+    """How many checkpoints lie on disk at most; None if that cannot be told.
+
+    Args:
+        guarded: whether the guard is switched on; it leaves asynchronous saving to verl.
+    """
+    trainer = config.trainer
+    if trainer.save_freq <= 0:
         return 0
-    kept, steps = config.trainer.max_actor_ckpt_to_keep, config.trainer.total_training_steps
-    made = math.ceil(steps / config.trainer.save_freq) if steps else None
-    # verl deletes the oldest before it writes the next, unless it keeps only one.
-    kept = 2 if kept == 1 else kept
-    return min((count for count in (kept, made) if count), default=None)
+    guarded = guarded and not OmegaConf.select(config, "actor_rollout_ref.actor.checkpoint.async_save")
+    at_once = checkpoints.most_on_disk(checkpoints.to_keep(trainer, need_critic(config)), guarded)
+    made = math.ceil(trainer.total_training_steps / trainer.save_freq) if trainer.total_training_steps else None
+    return min((count for count in (at_once, made) if count), default=None)
 
 
 def model(config: DictConfig) -> dict[str, Any]:
