@@ -18,6 +18,8 @@ python=$root/.venv/bin/python
 if [ -z "${VERL_PLATFORM:-}" ] && ! command -v nvidia-smi rocm-smi npu-smi >/dev/null; then
   export VERL_PLATFORM=cpu
 fi
+# Launch checks and guard are parts of the plugin that have to be asked for, from the first process on.
+export BALANCED_AGG_CHECKS="${BALANCED_AGG_CHECKS:-1}" BALANCED_AGG_GUARD="${BALANCED_AGG_GUARD:-1}"
 # A run talks to no one but the loggers it was told to use.
 export RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
 cd "$root"

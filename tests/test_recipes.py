@@ -63,6 +63,17 @@ def test_wandb_tells_mode_model_data_and_seed_of_every_run(recipe):
         assert recipe == f"{model}_{train_data}"
 
 
+@pytest.mark.parametrize("switch", ["BALANCED_AGG_CHECKS", "BALANCED_AGG_GUARD", "BALANCED_AGG_METRICS"])
+def test_every_process_of_a_run_has_the_plugins_parts_switched_on_unless_the_user_says_otherwise(monkeypatch, switch):
+    def reached() -> str:
+        return compose_recipe("arithmetic").ray_kwargs.ray_init.runtime_env.env_vars[switch]
+
+    monkeypatch.delenv(switch, raising=False)
+    assert reached() == "1"
+    monkeypatch.setenv(switch, "0")
+    assert reached() == "0"
+
+
 def test_every_aggregation_and_hardware_file_is_covered_above():
     assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(RULES)
     assert {path.stem for path in (ROOT / "configs/hardware").glob("*.yaml")} == set(TOPOLOGY)

@@ -1,9 +1,9 @@
 """Train a recipe on a Ray cluster that is there. Its output comes here, its exit status is this one's, Ctrl-C stops it.
 
 The checkout (or image) is the same on all nodes, at the same path, and the run folder on a file system that they share:
-nothing is uploaded. The job sees the environment of the head, and what is exported here of VERL_*, VLLM_*, WANDB_*,
-HF_HUB_OFFLINE and OMP_NUM_THREADS; names with KEY, TOKEN, SECRET or PASSWORD stay here, since Ray shows a job's
-variables: export those where the nodes are started.
+nothing is uploaded. The job sees the environment of the head, and what is exported here of BALANCED_AGG_*, VERL_*,
+VLLM_*, WANDB_*, HF_HUB_OFFLINE and OMP_NUM_THREADS; names with KEY, TOKEN, SECRET or PASSWORD stay here, since Ray
+shows a job's variables: export those where the nodes are started.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import balanced_agg
 from balanced_agg.commands.cluster import auth_token
 
 CHECKOUT = Path(balanced_agg.__file__).parent.parent
-PASSED_ON = re.compile(r"(VERL|VLLM|WANDB)_\w+|HF_HUB_OFFLINE|OMP_NUM_THREADS")
+PASSED_ON = re.compile(r"(BALANCED_AGG|VERL|VLLM|WANDB)_\w+|HF_HUB_OFFLINE|OMP_NUM_THREADS")
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
 
 
