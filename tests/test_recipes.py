@@ -203,11 +203,3 @@ def test_scripts_are_thin_and_hand_on_what_they_are_given(script):
 def test_scripts_name_recipes_that_exist(script):
     named = re.findall(r"train\.sh ([a-z][\w.]*)", script.read_text())
     assert set(named) <= set(RECIPES)
-
-
-def test_the_readme_names_recipes_and_files_that_exist():
-    readme = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"train\.sh ([a-z][\w.]*)", readme)) <= set(RECIPES)
-    tree = readme.split("## The tree")[1]
-    for name in re.findall(r"^    (\S+) ", tree, flags=re.MULTILINE):
-        assert (ROOT / name).exists(), name
