@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Build the environment and run the tests: the fast tier, or with --slow both tiers, real end-to-end runs included.
-# Further arguments go to pytest.
+# Build the environment and run the tests: the fast tier; with --slow the real end-to-end runs, too; with --all also every
+# further case of what those two show once. Further arguments go to pytest.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 bash scripts/setup.sh
-tier=(-m "not slow")
-if [ "${1:-}" = "--slow" ]; then
-  tier=()
-  shift
-fi
-exec .venv/bin/python -m pytest "${tier[@]}" "$@"
+tier="not slow and not evidence"
+case "${1:-}" in
+  --slow) slow="slow and not evidence" ;;
+  --all) slow="slow or evidence" ;;
+esac
+[ -z "${slow:-}" ] || shift
+pytest=(.venv/bin/python -m pytest)
+"${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
+# One at a time: a run takes up to 14 GB.
+[ -z "${slow:-}" ] || "${pytest[@]}" -m "$slow" "$@"

@@ -105,7 +105,15 @@ def test_verl_and_our_launch_checks_accept_every_recipe_on_every_hardware(accept
     assert config.trainer.n_gpus_per_node % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("aggregation", RULES)
+def test_verl_and_our_launch_checks_accept_every_aggregation(accept, aggregation):
+    assert (
+        accept("arithmetic", "cpu", f"aggregation={aggregation}").actor_rollout_ref.actor.loss_agg_mode
+        == RULES[aggregation]
+    )
+
+
+@pytest.mark.evidence
 @pytest.mark.parametrize("hardware", TOPOLOGY)
 @pytest.mark.parametrize("aggregation", RULES)
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tests.end_to_end.launch import ROOT, processes_of, wait_for_end
+from tests.end_to_end.launch import DEADLINE, ROOT, processes_of, wait_for_end
 from tests.tools.misuse import Case, prepare
 
 # The first line of a message: an exception, what Hydra says without one, a command's own.
@@ -59,7 +59,7 @@ class Attempt:
         return "" if self.exit_code else "it succeeded"
 
 
-def attempt(case: Case, good: Path, folder: Path, deadline: float = 120) -> Attempt:
+def attempt(case: Case, good: Path, folder: Path, deadline: float = DEADLINE) -> Attempt:
     """Run the case in an empty folder, with copies of the good inputs, and end every process that it started."""
     case = prepare(case, good, folder)
     mark = uuid.uuid4().hex

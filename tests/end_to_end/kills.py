@@ -19,7 +19,6 @@ SETTINGS = [
     "trainer.logger=[console,file]",
 ]
 ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Died)\b.*", re.MULTILINE)
-MAY_TAKE_SECONDS = 300  # a run from its start to its end
 
 
 @dataclass
@@ -58,7 +57,6 @@ def start(folder: Path, steps: int, kill_at: str = "") -> Run:
         folder,
         *SETTINGS,
         f"trainer.total_training_steps={steps}",
-        deadline=MAY_TAKE_SECONDS,
         environment=environment | ({"KILL_AT": kill_at} if kill_at else {}),
     )
     (folder / f"log-{len(list(folder.glob('log-*.txt')))}.txt").write_text(run.log)

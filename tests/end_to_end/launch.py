@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-GRACE_SECONDS = 20  # Ray's daemons notice the end of their driver by themselves
+# No claim, but the end of a run that hangs: ten times what the slowest takes, so that a slow machine fails nothing.
+DEADLINE = 1200  # seconds
+GRACE_SECONDS = 60  # Ray's daemons notice the end of their driver by themselves
 
 
 @dataclass
@@ -38,7 +40,9 @@ def train(recipe: str, run_dir: Path, *overrides: str, **options: Any) -> Run:
     return launch(run_dir, "scripts/train.sh", recipe, f"run.dir={run_dir}", *overrides, **options)
 
 
-def launch(run_dir: Path, script: str, *arguments: str, deadline: float = 400, environment: dict | None = None) -> Run:
+def launch(
+    run_dir: Path, script: str, *arguments: str, deadline: float = DEADLINE, environment: dict | None = None
+) -> Run:
     """Run a script of the project as :func:`train` does, with its log in ``run_dir``."""
     run_dir.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex

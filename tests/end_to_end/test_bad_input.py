@@ -1,7 +1,6 @@
 """Mistakes of tests/tools/misuse.py as a user makes them: one message with the key, before Ray starts, nothing left.
 
-tests/tools/try_misuse.py makes all of them and prints a table; tests/plugin/checks/test_checks.py puts them to
-the checks alone.
+Eight are made in the slow tier, all of them with --all; tests/plugin/checks/test_checks.py puts them to the checks.
 """
 
 import pytest
@@ -31,7 +30,11 @@ def good(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in CHOSEN], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case.name in CHOSEN else pytest.mark.evidence) for case in CASES],
+    ids=lambda case: case.name,
+)
 def test_a_mistake_ends_in_one_message_with_the_key_before_ray_starts(case, good, tmp_path):
     made = attempt(case, good, tmp_path)
     assert made.wrong == "", made.log

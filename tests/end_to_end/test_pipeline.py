@@ -107,7 +107,8 @@ def test_the_first_step_has_the_reference_gradient_norm(first_run, reference_nor
     assert run.steps[1]["actor/grad_norm"] == pytest.approx(reference_norms["balanced"], rel=1e-4)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+# One rank is in tests/end_to_end/test_trainer_modes.py, too.
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.evidence), 2])
 def test_every_mode_and_split_has_the_reference_gradient_norm(first_run, reference_norms, ranks, tmp_path):
     _, recorded = first_run
     steps = range(1, len(SETTINGS) + 1)

@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 
-from tests.end_to_end.launch import ROOT
+from tests.end_to_end.launch import DEADLINE, ROOT
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_quickstart_raises_validation_accuracy_by_15_points_and_says_so():
     command = ["bash", str(ROOT / "scripts/quickstart.sh")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "", "import warnings or progress bars"
 

@@ -1,11 +1,9 @@
-"""A real run whose training worker is killed while it writes a checkpoint, started again with the same command.
-
-tests/tools/kill_and_resume.py does this for many more victims and points.
-"""
+"""A real run, one of whose processes is killed, started again with the same command."""
 
 import pytest
 
 from tests.end_to_end.kills import kill, logged_steps, prompts, start
+from tests.tools.kill_and_resume import ORDER, check, do, report
 
 pytestmark = pytest.mark.slow
 
@@ -30,3 +28,13 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
     begun = prompts(tmp_path)
     assert [len(begun[step]) for step in (1, 2, 3)] == [1, 2, 1]
     assert begun[2][0] == begun[2][1] != begun[1][0]
+
+
+@pytest.mark.evidence
+def test_after_kills_of_every_process_each_step_is_logged_once_with_the_prompts_of_a_run_without(
+    tmp_path, arithmetic_model
+):
+    for what in ORDER:
+        do(tmp_path, what)
+    report(tmp_path)
+    assert check(tmp_path) == []

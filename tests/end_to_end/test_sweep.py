@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from balanced_agg.runs.file_log import read_log
-from tests.end_to_end.launch import ROOT, launch, wait_for_end
+from tests.end_to_end.launch import DEADLINE, ROOT, launch, wait_for_end
 
 pytestmark = pytest.mark.slow
 
@@ -24,19 +24,19 @@ OVERRIDES = [
 ]
 
 
-def interrupt_behind_its_first_step(arguments: list[str], run, deadline: float = 300) -> list[int]:
+def interrupt_behind_its_first_step(arguments: list[str], run) -> list[int]:
     """Start the sweep, press Ctrl-C once `run` has logged a step; the processes that outlive it."""
     mark = uuid.uuid4().hex
     command = ["bash", str(ROOT / "scripts/sweep.sh"), *arguments]
     environment = os.environ | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT), "WANDB_API_KEY": KEY}
     sweep = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + deadline
+    until = time.monotonic() + DEADLINE
     # verl saves a step's checkpoint before it logs the step.
     while not ((run / "metrics.jsonl").exists() and b"actor/grad_norm" in (run / "metrics.jsonl").read_bytes()):
         assert sweep.poll() is None and time.monotonic() < until, (run / "log.txt").read_text()[-5000:]
         time.sleep(0.2)
     os.killpg(sweep.pid, signal.SIGINT)
-    assert sweep.wait(timeout=60) != 0
+    assert sweep.wait(timeout=DEADLINE) != 0
     return wait_for_end(mark)
 
 
@@ -48,7 +48,7 @@ def test_a_sweep_that_was_interrupted_goes_on_and_ends_in_a_comparison(tmp_path,
     before = read_log(runs[0] / "metrics.jsonl").steps
     assert not runs[1].exists()
 
-    done = launch(tmp_path / "sweep", "scripts/sweep.sh", *arguments, deadline=600, environment={"WANDB_API_KEY": KEY})
+    done = launch(tmp_path / "sweep", "scripts/sweep.sh", *arguments, environment={"WANDB_API_KEY": KEY})
     assert done.returncode == 0, done.log[-5000:]
     assert "goes on" in done.log and done.leftover == []
 

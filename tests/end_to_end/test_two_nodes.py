@@ -12,14 +12,13 @@ import uuid
 
 import pytest
 
-from tests.end_to_end.launch import processes_of, train, wait_for_end
+from tests.end_to_end.launch import DEADLINE, processes_of, train, wait_for_end
 from tests.end_to_end.nodes import two_nodes, why_not
 from tests.end_to_end.reference import gradient_norm
 from tests.end_to_end.test_pipeline import SMALL, replay
 
 # Many of one kind would say nothing more: a rank on each node, and room for Ray's other actors.
 SIZE = ["--num-gpus=1", "--num-cpus=8", "--object-store-memory=500000000"]
-DEADLINE = 300  # seconds
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "")]
 
@@ -54,7 +53,7 @@ class Cluster:
         for process in self.running.values():
             process.terminate()
         for process in self.running.values():
-            process.wait(timeout=30)
+            process.wait(timeout=DEADLINE)
 
 
 def wait_until(condition, log, seconds: float = DEADLINE):
@@ -153,7 +152,7 @@ def test_a_run_over_both_nodes_has_the_gradient_of_one_and_ends_at_ctrl_c(cluste
     )
     assert submitted.poll() is None, cluster.log()
     submitted.send_signal(signal.SIGINT)
-    assert submitted.wait(timeout=90) == 128 + signal.SIGINT, cluster.log()
+    assert submitted.wait(timeout=DEADLINE) == 128 + signal.SIGINT, cluster.log()
 
     (batch,) = recorded.rglob("tq_batch.pt")
     reference = gradient_norm(arithmetic_model, batch, "balanced")

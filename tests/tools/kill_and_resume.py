@@ -34,6 +34,7 @@ KILLS = [
     ("update", "vLLM server"),
     ("weight sync", "worker"),
 ]
+ORDER = ["control", *KILLS, "end"]
 
 
 def do(folder: Path, what: tuple[str, str] | str) -> None:
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--only", choices=names, metavar="POINT:VICTIM")
     options = parser.parse_args()
     folder = options.folder.resolve()
-    for what in [names[options.only]] if options.only else ["control", *KILLS, "end"]:
+    for what in [names[options.only]] if options.only else ORDER:
         if not done(folder, what):
             do(folder, what)
     report(folder)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests
 
 from balanced_agg.commands.terminal import messages, print_table
 from tests.end_to_end.attempts import Attempt, attempt
+from tests.end_to_end.launch import DEADLINE
 from tests.tools.misuse import CASES, Case, good_inputs
 
 SHORT = 150  # characters of a message
@@ -31,7 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="these cases only")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
-    parser.add_argument("--deadline", type=float, default=120, metavar="SECONDS", help="for one case (default: 120)")
+    parser.add_argument(
+        "--deadline", type=float, default=DEADLINE, metavar="SECONDS", help="for one case (default: %(default)s)"
+    )
     parser.add_argument("--show", action="store_true", help="print the log of a case that is not as it should be")
     options = parser.parse_args()
     if options.list:

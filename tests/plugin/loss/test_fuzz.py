@@ -1,11 +1,14 @@
 """Random batches, split at random over micro-batches and ranks: the same code as tests/tools/fuzz_gradients.py."""
 
+import pytest
+
 from tests.tools.fuzz import BOUND, deviations
 
 
-def test_the_gradient_of_random_batches_is_that_of_the_reference():
-    found = deviations(range(60))
-    assert len(found) == 60
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 2000), marks=pytest.mark.evidence)], ids=len)
+def test_the_gradient_of_random_batches_is_that_of_the_reference(seeds):
+    found = deviations(seeds)
+    assert len(found) == len(seeds)
     worst = max(found, key=lambda deviation: deviation.relative)
     assert worst.relative < BOUND, worst
 
