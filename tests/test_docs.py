@@ -107,8 +107,8 @@ def with_overrides(words: list[str]) -> tuple[str, list[str]] | None:
         rest = words[2:]
     elif any(word.endswith(("scripts/train.sh", "scripts/slurm.sbatch")) for word in words):
         rest = words[1 + [word.endswith((".sh", ".sbatch")) for word in words].index(True) :]
-    elif "verl.trainer.main_ppo" in words and "--config-name" in words:
-        rest = words[words.index("--config-name") + 1 :]
+    elif "verl.trainer.main_ppo" in words:
+        rest = ["ppo_trainer", *words[words.index("verl.trainer.main_ppo") + 1 :]]
     else:
         return None
     rest = [word for word in rest if not word.startswith("-") and not re.fullmatch(r"\[?OVERRIDES…?\]?|…", word)]
