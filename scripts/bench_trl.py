@@ -12,15 +12,15 @@ problems and rewards. TRL does it in one process and generates with transformers
 import argparse
 import tempfile
 import time
+from pathlib import Path
 
 from datasets import load_dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from balanced_agg.commands.checkout import find_checkout
 from balanced_agg.rewards import compute_score
 
-TASK = find_checkout() / "artifacts/arithmetic/length_gap"
+TASK = Path("artifacts/arithmetic/length_gap")  # `balanced-agg prepare arithmetic`, in the same folder
 
 
 def rewards(completions: list, reward_model: list[dict], **columns: list) -> list[float]:

@@ -7,8 +7,7 @@ cd "$root"
 echo "quickstart: 1/3 environment (.venv)"
 bash scripts/setup.sh
 echo "quickstart: 2/3 data and warm start (artifacts/arithmetic)"
-.venv/bin/python -W ignore -m balanced_agg.data.arithmetic --regime length_gap
+.venv/bin/python -W ignore -m balanced_agg prepare arithmetic
 echo "quickstart: 3/3 training: half a minute until the first step (Ray, vLLM, FSDP)"
-export VERL_PLATFORM="${VERL_PLATFORM:-cpu}"
-exec .venv/bin/python -m balanced_agg.commands.follow outputs/quickstart -- \
-  bash scripts/train.sh arithmetic "run.dir=$root/outputs/quickstart" trainer.resume_mode=disable "$@"
+exec .venv/bin/python -m balanced_agg follow outputs/quickstart -- \
+  .venv/bin/python -m balanced_agg train arithmetic "run.dir=$root/outputs/quickstart" trainer.resume_mode=disable "$@"

@@ -1,17 +1,16 @@
-"""Recipes composed in this process, as scripts/train.sh composes them."""
+"""Recipes composed in this process, as `balanced-agg train` composes them, and data files for them."""
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+
+from balanced_agg.commands import recipes
 
 ROOT = Path(__file__).parent.parent
 
 
-def compose_recipe(recipe: str, *overrides: str, folder: Path = ROOT / "recipes") -> DictConfig:
-    searchpath = f"hydra.searchpath=[pkg://verl.trainer.config,file://{ROOT}/configs]"
-    with initialize_config_dir(str(folder), version_base=None):
-        return compose(recipe, [searchpath, *overrides])
+def compose_recipe(recipe: str, *overrides: str, folder: Path = recipes.RECIPES) -> DictConfig:
+    return recipes.compose_recipe(recipe, overrides, folder)
 
 
 def write_rows(path: Path | str, rows: int = 4096, **columns: object) -> None:

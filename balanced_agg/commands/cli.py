@@ -1,41 +1,223 @@
 """The `balanced-agg` command. Each subcommand imports what it needs when it runs, so that --help is fast."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from balanced_agg.commands.checkout import find_checkout
+from typer.core import TyperCommand
 
 USAGE_ERROR = 2
+# Options that are not ours are Hydra's, or those of `ray start`: they are handed on.
+HANDS_ON = {"ignore_unknown_options": True}
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="An unknown one lists those that there are.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="Hydra overrides and options.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, alone on stdout.")]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+node = typer.Typer(no_args_is_help=True, help="Start a node of a Ray cluster: its head, or a worker that joins it.")
+app.add_typer(node, name="node")
 
 
 @app.callback()
 def balanced_agg() -> None:
-    """Balanced Aggregation (arXiv 2605.04077) for GRPO in verl."""
+    """Balanced Aggregation (arXiv 2605.04077) for GRPO in verl.
+
+    Runs keep artifacts/ and outputs/ in BALANCED_AGG_ROOT (default: the current directory).
+    """
+
+
+def failed(command: str, error: Exception, status: int = USAGE_ERROR) -> typer.Exit:
+    typer.echo(f"balanced-agg {command}: {error}", err=True)
+    return typer.Exit(status)
+
+
+@app.command(context_settings=HANDS_ON)
+def train(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train a recipe: verl's own entry point, with the recipe's config and the environment that it needs.
+
+    balanced-agg train arithmetic aggregation=token run.seed=2
+
+    With --cfg job [--resolve] the composed config is printed, and nothing starts.
+    """
+    from balanced_agg.commands.train import run
+
+    try:
+        run(recipe, overrides or [])
+    except ValueError as error:
+        raise failed("train", error) from None
+
+
+class ListOptions(TyperCommand):
+    """Options that take several values: ``--seeds 0 1 2`` is ``--seeds 0 --seeds 1 --seeds 2``."""
+
+    names = ("--aggregations", "--seeds")
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(self.repeated(args)))
+
+    def repeated(self, arguments: list[str]) -> Iterator[str]:
+        option = None
+        for argument in arguments:
+            if argument.startswith("--"):
+                option = argument if argument in self.names else None
+                yield from () if option else (argument,)
+            elif option and "=" not in argument:  # an override may stand anywhere
+                yield from (option, argument)
+            else:
+                yield argument
+
+
+@app.command(cls=ListOptions)
+def sweep(
+    recipe: Recipe,
+    aggregations: Annotated[list[str], typer.Option(metavar="AGGREGATION…", help="What `aggregation=` takes.")],
+    seeds: Annotated[list[int], typer.Option(metavar="SEED…", help="What `run.seed=` takes.")],
+    overrides: Overrides = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Folder for the runs.", show_default="outputs")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the report.", show_default="DIR/RECIPE-comparison")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Submit each run as a job to this Ray cluster's dashboard.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and start nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe under several aggregations and seeds, one run after the other, and compare the runs.
+
+    balanced-agg sweep arithmetic --aggregations balanced token sequence --seeds 0 1 2
+
+    The same command resumes a sweep: runs that have finished are skipped, those that were interrupted resume from their
+    last checkpoint. A run that fails does not keep the others from running. The end is `balanced-agg compare` over all
+    runs that logged anything.
+    """
+    from balanced_agg.commands.sweep.command import run
+
+    raise typer.Exit(
+        run(recipe, aggregations, seeds, overrides or [], folder, out, ray_address, dry_run, as_json=as_json)
+    )
+
+
+@app.command(context_settings=HANDS_ON)
+def evaluate(
+    target: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT|MODEL", help="verl checkpoint, model directory or hub id.")
+    ],
+    overrides: Overrides = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose validation to run.", show_default="that of the checkpoint's run or model")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe's validation on a checkpoint or a model, and write a table beside the weights."""
+    from balanced_agg.commands.evaluate.command import run
+
+    raise typer.Exit(run(target, recipe, overrides or [], as_json))
+
+
+@app.command(context_settings=HANDS_ON)
+def submit(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The dashboard of the cluster's head, http://HEAD:8265.",
+            show_default="RAY_API_SERVER_ADDRESS",
+        ),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(metavar="N", help="Train on N nodes, and wait until they are up.")
+    ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="For the cluster.")] = 60,
+) -> None:
+    """Train a recipe on a running Ray cluster; output and exit status are those of the run, Ctrl-C stops it.
+
+    The environment is the same on all nodes, at the same path, and they share the working directory. The job gets what
+    is exported here of BALANCED_AGG_*, VERL_*, VLLM_*, WANDB_*, HF_HUB_OFFLINE and OMP_NUM_THREADS, but no name with
+    KEY, TOKEN, SECRET or PASSWORD: Ray shows a job's variables. Export those where the nodes are started.
+    """
+    from balanced_agg.commands.cluster.submit import run
+
+    address = ray_address or os.environ.get("RAY_API_SERVER_ADDRESS")
+    raise typer.Exit(run(recipe, address, nodes, wait, overrides or []))
+
+
+RayOptions = Annotated[list[str] | None, typer.Argument(metavar="RAY_OPTIONS", help="Options of `ray start`.")]
+
+
+@node.command(context_settings=HANDS_ON)
+def head(
+    ray_options: RayOptions = None,
+    node_ip_address: Annotated[
+        str | None, typer.Option(metavar="IP", help="Where the head listens.", show_default="as Ray finds it")
+    ] = None,
+    port: int = 6379,
+    dashboard_port: int = 8265,
+) -> None:
+    """Start the head in the foreground, make the token where there is none, and say how to join and submit."""
+    from balanced_agg.commands.cluster import node
+
+    try:
+        node.head(node_ip_address, port, dashboard_port, ray_options or [])
+    except ValueError as error:
+        raise failed("node", error, 1) from None
+
+
+@node.command(context_settings=HANDS_ON)
+def worker(
+    head: Annotated[str, typer.Argument(metavar="HEAD[:PORT]")],
+    ray_options: RayOptions = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="For the head.")] = 300,
+) -> None:
+    """Join a head, once it listens, in the foreground; a worker needs a copy of the head's token file."""
+    from balanced_agg.commands.cluster import node
+
+    try:
+        node.worker(head, wait, ray_options or [])
+    except (ValueError, TimeoutError) as error:
+        raise failed("node", error, 1) from None
+
+
+@app.command(context_settings=HANDS_ON)
+def follow(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Where the command writes metrics.jsonl.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="What trains.")],
+) -> None:
+    """Run a training command with its output in RUN_DIR/log.txt, a line a step here, and a summary at the end."""
+    from balanced_agg.commands.follow import run
+
+    raise typer.Exit(run(run_dir, command))
 
 
 @app.command()
 def prepare(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Data sets; none lists them.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to.", show_default="artifacts/data of the checkout")
+        Path | None,
+        typer.Option(help="Folder to write to.", show_default="artifacts/data; what is no data set, beside it"),
     ] = None,
     source: Annotated[Path | None, typer.Option(help="File or folder to read in place of the hub.")] = None,
     expect: Annotated[int | None, typer.Option(help="Distinct problems that the source must have.")] = None,
+    regime: Annotated[
+        str | None, typer.Option(help="Of arithmetic: length_gap or length_spread.", show_default="length_gap")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of arithmetic.", show_default="0")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifests as JSON.")] = False,
 ) -> None:
-    """Write data sets as parquet files for verl, each with a manifest. What is in place is left alone."""
-    try:
-        checkout = find_checkout()
-    except FileNotFoundError as error:
-        typer.echo(f"balanced-agg prepare {error}.", err=True)
-        raise typer.Exit(USAGE_ERROR) from None
-    from balanced_agg.data.command import run
+    """Write data sets as parquet files for verl, each with a manifest. What is up to date is left alone.
 
-    raise typer.Exit(run(names or [], out or checkout / "artifacts" / "data", source, expect, as_json))
+    `balanced-agg prepare arithmetic` writes the data and the model of the recipe `arithmetic`.
+    """
+    from balanced_agg.commands.prepare import run
+
+    raise typer.Exit(run(names or [], out, source, expect, regime, seed, as_json))
 
 
 @app.command()
@@ -117,8 +299,7 @@ def inspect(
             divide_by_std=not no_std,
         )
     except (ValueError, OSError) as error:
-        typer.echo(f"balanced-agg inspect: {error}", err=True)
-        raise typer.Exit(USAGE_ERROR if isinstance(error, ValueError) else 1) from None
+        raise failed("inspect", error, USAGE_ERROR if isinstance(error, ValueError) else 1) from None
 
 
 @app.command()
@@ -149,8 +330,4 @@ def workspace(
 
 
 def main() -> None:
-    app()
-
-
-if __name__ == "__main__":
-    main()
+    app(prog_name="balanced-agg")

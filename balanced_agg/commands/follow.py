@@ -1,11 +1,8 @@
-"""Run a training command quietly: its output in a log, a line a step on the terminal, a summary at the end.
+"""`balanced-agg follow`: a training command's output goes to a log; the terminal shows a line a step and a summary.
 
-    python -m balanced_agg.commands.follow RUN_DIR -- COMMAND [ARGUMENT…]
-
-RUN_DIR is where the command writes ``metrics.jsonl`` (verl's ``file`` logger); its output goes to ``RUN_DIR/log.txt``.
+The command writes ``metrics.jsonl`` (verl's ``file`` logger) into the run folder, where ``log.txt`` is written too.
 """
 
-import argparse
 import json
 import signal
 import subprocess
@@ -65,7 +62,7 @@ def follow(
 ) -> Iterator[dict]:
     """Yield each step logged behind a byte position until the process has ended; `say` so while nothing is logged.
 
-    A run that goes on replaces its log by what stays of it; that is not news.
+    A run that resumes replaces its log by the part up to its checkpoint; those steps are not yielded again.
     """
     start = silent_since = time.monotonic()
     log = inode(metrics_path)
@@ -97,20 +94,17 @@ def summarize(accuracies: dict[int, float], steps: int, seconds: float, log: Pat
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    parser.add_argument("command", nargs="+", metavar="COMMAND")
-    options = parser.parse_args()
-    options.run_dir.mkdir(parents=True, exist_ok=True)
-    metrics_path = options.run_dir / "metrics.jsonl"
+def run(run_dir: Path, command: list[str]) -> int:
+    """Run the command and follow it; its exit code."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    metrics_path = run_dir / "metrics.jsonl"
     metrics_path.unlink(missing_ok=True)  # an earlier run's steps are not this run's
-    log = options.run_dir / "log.txt"
+    log = run_dir / "log.txt"
 
     start, steps = time.monotonic(), 0
     accuracies: dict[int, float] = {}
     with log.open("w") as output:
-        process = subprocess.Popen(options.command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         # Ctrl-C reaches the command too, being in the same process group; let it end in its own way.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for record in follow(process, metrics_path):
@@ -125,7 +119,3 @@ def main() -> int:
     if accuracies:
         print(summarize(accuracies, steps, time.monotonic() - start, log))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

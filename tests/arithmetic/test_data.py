@@ -1,21 +1,11 @@
 """Claims about the parquet files that the data command writes for verl."""
 
-import importlib.util
-import subprocess
-import sys
-from pathlib import Path
-
 import pyarrow.parquet as pq
 import pytest
+from balanced_agg.data import arithmetic as data
 
 from balanced_agg.arithmetic.problems import sample_problems
 from balanced_agg.rewards import compute_score
-
-ROOT = Path(__file__).parents[2]
-# By path, because `data` is a folder of scripts and not an installed package.
-spec = importlib.util.spec_from_file_location("arithmetic_data", ROOT / "data" / "arithmetic.py")
-data = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(data)
 
 ROWS = data.to_rows(sample_problems(20, seed=0), "train")
 
@@ -61,10 +51,3 @@ def test_damaged_file_is_written_again(tmp_path):
 def test_no_rows_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="at least one problem"):
         data.write_parquet([], tmp_path / "train.parquet")
-
-
-def test_help_names_the_regimes_without_importing_torch():
-    command = [sys.executable, "-X", "importtime", "-m", "balanced_agg.data.arithmetic", "--help"]
-    result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert "{length_gap,length_spread}" in result.stdout
-    assert "torch" not in result.stderr

@@ -161,7 +161,7 @@ def warm_started(request, tmp_path_factory):
 
 
 def run_command_line(regime, out_dir) -> str:
-    command = [sys.executable, "-m", "balanced_agg.data.arithmetic", "--regime", regime, "--out", str(out_dir)]
+    command = [sys.executable, "-m", "balanced_agg", "prepare", "arithmetic", "--regime", regime, "--out", str(out_dir)]
     root = Path(__file__).parents[2]
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
@@ -213,5 +213,5 @@ def test_warm_started_model_has_the_properties_of_its_regime(warm_started):
 def test_second_run_of_the_command_line_keeps_everything_and_says_so(warm_started):
     regime, out_dir = warm_started
     before = {path: path.stat().st_mtime_ns for path in out_dir.rglob("*")}
-    assert run_command_line(regime, out_dir).count("kept") == 3
+    assert run_command_line(regime, out_dir).count("up to date") == 3
     assert {path: path.stat().st_mtime_ns for path in out_dir.rglob("*")} == before

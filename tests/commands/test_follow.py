@@ -1,4 +1,4 @@
-"""balanced_agg.commands.follow shows a run by the metrics it logs, and says what went wrong when it ends badly."""
+"""`balanced-agg follow` shows a run by the metrics it logs, and says what went wrong when it ends badly."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from balanced_agg.commands.follow import read_records
 
 
 def follow(tmp_path, script: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "balanced_agg.commands.follow", str(tmp_path), "--", sys.executable, "-c", script]
+    command = [sys.executable, "-m", "balanced_agg", "follow", str(tmp_path), "--", sys.executable, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -43,7 +43,7 @@ def test_steps_of_an_earlier_run_are_not_counted(tmp_path):
     assert "step" not in done.stdout
 
 
-def test_a_half_written_line_waits_until_it_is_whole(tmp_path):
+def test_a_half_written_line_is_read_once_it_is_complete(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "data": {}}\n{"step": 2, "da')
     records, position = read_records(path, 0)
@@ -55,10 +55,10 @@ def test_a_half_written_line_waits_until_it_is_whole(tmp_path):
     assert read_records(path, position) == ([], position)
 
 
-def test_of_a_run_that_goes_on_with_a_cut_log_only_what_is_new_is_shown(tmp_path):
+def test_of_a_run_that_resumes_with_a_truncated_log_only_new_steps_are_shown(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(f'{{"step": {step}, "data": {{"loss": {step}}}}}\n' for step in range(9)))
-    goes_on = """
+    resumes = """
 import os, sys
 path = sys.argv[1]
 lines = open(path).readlines()
@@ -67,6 +67,6 @@ with open(path + ".new", "w") as log:
     log.write('{"step": 5, "data": {"loss": 5, "accuracy": 1}}\\n{"step": 6, "data": {"loss": 7}}\\n')
 os.replace(path + ".new", path)
 """
-    process = subprocess.Popen([sys.executable, "-c", goes_on, str(path)])
+    process = subprocess.Popen([sys.executable, "-c", resumes, str(path)])
     records = list(run_follow.follow(process, path, path.stat().st_size))
     assert [record["step"] for record in records] == [5, 6]

@@ -106,7 +106,7 @@ def run_command(tmp_path):
             threading.Thread(target=server.serve_forever, daemon=True).start()
             environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WANDB_MODE": "offline"}
             environment["WANDB_BASE_URL"] = f"http://127.0.0.1:{server.server_port}"
-            command = [sys.executable, "-m", "balanced_agg.commands.cli", "workspace", "team/project"]
+            command = [sys.executable, "-m", "balanced_agg", "workspace", "team/project"]
             done = subprocess.run(command, env=environment | variables, capture_output=True, text=True)
             server.shutdown()
         return done, handler.saved

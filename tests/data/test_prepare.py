@@ -199,7 +199,7 @@ def test_failed_run_keeps_the_old_files(tmp_path, math_500):
 
 
 def test_two_runs_at_once_leave_whole_files(tmp_path, math_500):
-    command = [sys.executable, "-m", "balanced_agg.commands.cli", "prepare", "math_500"]
+    command = [sys.executable, "-m", "balanced_agg", "prepare", "math_500"]
     command += ["--source", str(math_500), "--out", str(tmp_path / "out")]
     runs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for run in runs:

@@ -42,7 +42,17 @@ def interrupt_behind_its_first_step(arguments: list[str], run) -> list[int]:
 
 def test_a_sweep_that_was_interrupted_goes_on_and_ends_in_a_comparison(tmp_path, arithmetic_model):
     runs = [tmp_path / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
-    arguments = ["arithmetic", "--modes", "balanced", "sequence", "--seeds", "1", "--dir", str(tmp_path), *OVERRIDES]
+    arguments = [
+        "arithmetic",
+        "--aggregations",
+        "balanced",
+        "sequence",
+        "--seeds",
+        "1",
+        "--dir",
+        str(tmp_path),
+        *OVERRIDES,
+    ]
 
     assert interrupt_behind_its_first_step(arguments, runs[0]) == []
     before = read_log(runs[0] / "metrics.jsonl").steps
@@ -50,7 +60,7 @@ def test_a_sweep_that_was_interrupted_goes_on_and_ends_in_a_comparison(tmp_path,
 
     done = launch(tmp_path / "sweep", "scripts/sweep.sh", *arguments, environment={"WANDB_API_KEY": KEY})
     assert done.returncode == 0, done.log[-5000:]
-    assert "goes on" in done.log and done.leftover == []
+    assert "resumes" in done.log and done.leftover == []
 
     after = read_log(runs[0] / "metrics.jsonl").steps
     assert before[0] == after[0]

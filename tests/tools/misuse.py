@@ -360,14 +360,21 @@ CASES = [
     command("evaluating what is no model", "config.json", "scripts/evaluate.sh", "{inputs}"),
     command("evaluating by no recipe", "--recipe", "scripts/evaluate.sh", "{inputs}/model"),
     command(
-        "sweeping over an unknown rule", "--modes", "scripts/sweep.sh", "arithmetic", "--modes", "bal", "--seeds", "1"
+        "sweeping over an unknown rule",
+        "--aggregations",
+        "scripts/sweep.sh",
+        "arithmetic",
+        "--aggregations",
+        "bal",
+        "--seeds",
+        "1",
     ),
     command(
         "sweeping over a seed twice",
         "--seeds",
         "scripts/sweep.sh",
         "arithmetic",
-        "--modes",
+        "--aggregations",
         "token",
         "--seeds",
         "1",
@@ -376,7 +383,7 @@ CASES = [
     command(
         "a sweep with one seed for all",
         "run.seed",
-        *("scripts/sweep.sh", "arithmetic", "--modes", "token", "--seeds", "1", "2", "run.seed=3"),
+        *("scripts/sweep.sh", "arithmetic", "--aggregations", "token", "--seeds", "1", "2", "run.seed=3"),
     ),
     command("a job for no cluster", "--ray-address", "scripts/submit.sh", "arithmetic", RAY_API_SERVER_ADDRESS=None),
     command(
@@ -395,13 +402,13 @@ CASES = [
     command(
         "a node with its token exported", "RAY_AUTH_TOKEN", "scripts/ray_cluster.sh", "head", RAY_AUTH_TOKEN="0" * 64
     ),
-    command("an unknown data set", "dapo17k", "balanced_agg.commands.cli", "prepare", "dapo18k", "--out", "{run}"),
-    command("comparing what is no run", "{inputs}", "balanced_agg.commands.cli", "compare", "{inputs}"),
-    command("inspecting what is not there", "/nowhere", "balanced_agg.commands.cli", "inspect", "/nowhere"),
+    command("an unknown data set", "dapo17k", "balanced_agg", "prepare", "dapo18k", "--out", "{run}"),
+    command("comparing what is no run", "{inputs}", "balanced_agg", "compare", "{inputs}"),
+    command("inspecting what is not there", "/nowhere", "balanced_agg", "inspect", "/nowhere"),
     command(
         "inspecting what is no rollouts",
         "neither uid nor input",
-        "balanced_agg.commands.cli",
+        "balanced_agg",
         "inspect",
         "{inputs}/train.parquet",
     ),

@@ -1,4 +1,4 @@
-"""A job of a Ray cluster: it ends with its submitter, unless that is killed, and its end is that of all its actors."""
+"""A Ray job that ends with its submitter (unless that is killed by SIGKILL), and whose end is that of its actors."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_actors, list_nodes
 from ray.util.state.exception import RayStateApiException
 
-# What a cluster raises here that is not there (yet, or any more), and one that does not want us or our job.
+# What is raised where there is no cluster (yet, or any more), and by one that refuses us or our job.
 ABSENT = (OSError, RayStateApiException)
 FAILURES = (*ABSENT, RayError, RuntimeError)
 POLL_SECONDS = 0.5
@@ -26,7 +26,7 @@ def connect(url: str, seconds: float, nodes: int) -> JobSubmissionClient:
 
     TimeoutError: it has not within so many seconds. RayError, RuntimeError: it refuses this client.
     """
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     waiting = False
     while True:
         try:
@@ -37,7 +37,7 @@ def connect(url: str, seconds: float, nodes: int) -> JobSubmissionClient:
             found = f"{here} of {nodes} nodes are there"
         except ABSENT as error:
             found = str(error)
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise TimeoutError(f"no cluster of {nodes} nodes at {url} within {seconds:g} s: {found}")
         if not waiting:
             say(f"waiting up to {seconds:g} s for {nodes} nodes at {url}")
@@ -111,16 +111,16 @@ def _end(client: JobSubmissionClient, url: str, job: str) -> None:
             alive = [("job_id", "=", of_its_driver), ("state", "!=", "DEAD")]
             _wait(lambda: not list_actors(url, filters=alive, limit=MANY), END_SECONDS)
     except FAILURES as error:
-        say(f"cannot see that job {job} has ended: {error}")
+        say(f"cannot tell whether job {job} has ended: {error}")
 
 
-def _wait(until: Callable[[], bool], seconds: float = float("inf")) -> None:
+def _wait(condition: Callable[[], bool], seconds: float = float("inf")) -> None:
     deadline = time.monotonic() + seconds
-    while not until():
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"it goes on after {seconds:g} s")
+            raise TimeoutError(f"still running after {seconds:g} s")
         time.sleep(POLL_SECONDS)
 
 
 def say(line: str) -> None:
-    print(f"submit: {line}", file=sys.stderr, flush=True)
+    print(f"balanced-agg submit: {line}", file=sys.stderr, flush=True)

@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from balanced_agg.commands.checkout import find_checkout
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
 from balanced_agg.commands.doctor.facts import Facts, gather
 from balanced_agg.commands.doctor.machine import check_machine
@@ -16,6 +15,7 @@ from balanced_agg.commands.doctor.recipe_lines import check_recipe
 from balanced_agg.commands.doctor.services import check_services
 from balanced_agg.commands.doctor.verl_lines import check_verl
 from balanced_agg.commands.doctor.versions import check_versions
+from balanced_agg.commands.recipes import check_recipe_name
 from balanced_agg.commands.terminal import messages
 
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
@@ -23,18 +23,14 @@ COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 
 def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
     """Print the report; 0 without a failure, 1 with one, 2 for a recipe that is none or does not compose."""
-    try:
-        checkout = find_checkout()
-    except FileNotFoundError as error:
-        if recipe:
+    if recipe:
+        try:
+            check_recipe_name(recipe)
+        except ValueError as error:
             return usage_error(str(error))
-        checkout = None
-    if recipe and not (checkout / "recipes" / f"{recipe}.yaml").is_file():
-        known = sorted(path.stem for path in (checkout / "recipes").glob("*.yaml"))
-        return usage_error(f"{recipe} is no recipe; recipes: {' '.join(known)}")
 
     with messages.status("importing verl, asking Ray and wandb"):
-        facts = gather(checkout, recipe, overrides)
+        facts = gather(recipe, overrides)
         if why := facts.verl.get("recipe", {}).get("usage_error"):
             return usage_error(f"{recipe} does not compose: {why}")
         checks = list(judged(facts, recipe))

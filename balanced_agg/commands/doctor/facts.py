@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# What scripts/train.sh takes for a sign of an accelerator.
-ACCELERATOR_TOOLS = ("nvidia-smi", "rocm-smi", "npu-smi")
+from balanced_agg.commands import train
+from balanced_agg.commands.recipes import root
+
 # Seconds. Importing verl takes 5 to 10 on a slow machine, more beside a run; a cluster that is there answers in 5.
 DEADLINES = {"verl": 120, "ray": 20, "wandb": 20}
 
@@ -22,14 +22,12 @@ DEADLINES = {"verl": 120, "ray": 20, "wandb": 20}
 class Facts:
     """Attributes:
     environment: the variables a run would have.
-    chosen_by_script: whether scripts/train.sh chooses VERL_PLATFORM=cpu, since the user has not set it.
-    checkout: where the recipes are; None outside of a checkout.
+    chosen_by_train: whether `balanced-agg train` chooses VERL_PLATFORM=cpu, since the user has not set it.
     verl, ray, wandb: answers of the probes of that name, or {"error": why there is none}.
     """
 
     environment: Mapping[str, str]
-    chosen_by_script: bool = False
-    checkout: Path | None = None
+    chosen_by_train: bool = False
     verl: dict[str, Any] = field(default_factory=dict)
     ray: dict[str, Any] = field(default_factory=dict)
     wandb: dict[str, Any] = field(default_factory=dict)
@@ -44,21 +42,16 @@ class Facts:
         return self.verl.get("recipe", {}).get("asks", {})
 
 
-def gather(checkout: Path | None, recipe: str | None = None, overrides: Sequence[str] = ()) -> Facts:
-    """Ask all probes at once, in the environment that scripts/train.sh would start the run in."""
-    environment = dict(os.environ)
-    chosen_by_script = not environment.get("VERL_PLATFORM") and not any(map(shutil.which, ACCELERATOR_TOOLS))
-    if chosen_by_script:
-        environment["VERL_PLATFORM"] = "cpu"
-    environment.setdefault("BALANCED_AGG_GUARD", "1")  # our scripts switch it on, unless the user has decided
-    if checkout:
-        environment["PWD"] = str(checkout)  # what configs call their paths from
-    arguments = {"verl": [str(checkout), recipe, *overrides] if recipe else [], "ray": [], "wandb": []}
+def gather(recipe: str | None = None, overrides: Sequence[str] = ()) -> Facts:
+    """Ask all probes at once, in the environment and the folder that `balanced-agg train` would start the run in."""
+    environment = train.environment(os.environ)
+    chosen_by_train = environment.get("VERL_PLATFORM", "") != os.environ.get("VERL_PLATFORM", "")
+    arguments = {"verl": [recipe, *overrides] if recipe else [], "ray": [], "wandb": []}
     with ThreadPoolExecutor() as pool:
-        asked = {name: pool.submit(ask, name, values, environment, checkout) for name, values in arguments.items()}
-    facts = Facts(environment, chosen_by_script, checkout, **{name: answer.result() for name, answer in asked.items()})
+        asked = {name: pool.submit(ask, name, values, environment, root()) for name, values in arguments.items()}
+    facts = Facts(environment, chosen_by_train, **{name: answer.result() for name, answer in asked.items()})
     if facts.recipe.get("ray_address"):  # known only now
-        facts.ray = ask("ray", [facts.recipe["ray_address"]], environment, checkout)
+        facts.ray = ask("ray", [facts.recipe["ray_address"]], environment, root())
     return facts
 
 

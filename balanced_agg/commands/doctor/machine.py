@@ -9,6 +9,7 @@ from pathlib import Path
 from balanced_agg.commands.doctor.check import OK, WARN, Check, gigabytes
 from balanced_agg.commands.doctor.facts import Facts
 from balanced_agg.commands.doctor.probes.ask_ray import temp_folder
+from balanced_agg.commands.recipes import root
 
 SHARED_MEMORY = Path("/dev/shm")
 # The quickstart, the smallest run there is, was seen to use 7.3 GB.
@@ -68,7 +69,7 @@ def _shared_memory(object_store: int | None) -> Check:
 def _disk(facts: Facts) -> Iterator[Check]:
     """Where the run and its checkpoints go, and where Ray spills to."""
     recipe = facts.recipe
-    folders = {"outputs": recipe.get("run_dir") or Path(facts.checkout or Path.cwd(), "outputs")}
+    folders = {"outputs": recipe.get("run_dir") or root() / "outputs"}
     checkpoints = recipe.get("checkpoint_dir")
     if checkpoints and os.stat(existing(checkpoints)).st_dev != os.stat(existing(folders["outputs"])).st_dev:
         folders["checkpoints"] = checkpoints

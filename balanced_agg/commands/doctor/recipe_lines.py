@@ -20,7 +20,9 @@ def check_recipe(facts: Facts, name: str) -> Iterator[Check]:
     if recipe is None:
         return
     if "error" in recipe:
-        yield Check("recipe", FAIL, f"{name}: {recipe['error']}", f"see scripts/train.sh {name} --cfg job --resolve")
+        yield Check(
+            "recipe", FAIL, f"{name}: {recipe['error']}", f"see `balanced-agg train {name} --cfg job --resolve`"
+        )
         return
     asks = recipe["asks"]
     ranks = f"{asks['nodes']} x {asks['ranks_a_node']} {'ranks on CPU' if asks['device'] == 'cpu' else 'GPUs'}"

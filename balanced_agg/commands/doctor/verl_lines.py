@@ -7,6 +7,7 @@ from pathlib import Path
 
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, gigabytes
 from balanced_agg.commands.doctor.facts import Facts
+from balanced_agg.commands.recipes import RECIPES
 
 REINSTALL = "pip install this package again in the environment that has verl"
 
@@ -24,9 +25,10 @@ def check_verl(facts: Facts) -> Iterator[Check]:
 
 def _interpreter(facts: Facts) -> Iterator[Check]:
     """A line if scripts/train.sh would run another Python than the one that is looked at here."""
-    if facts.checkout is None:
+    checkout = RECIPES.parent
+    if not (checkout / "scripts/train.sh").exists():  # an installed package
         return
-    local = facts.checkout / ".venv/bin/python"
+    local = checkout / ".venv/bin/python"
     started = facts.environment.get("VERL_PYTHON") or (str(local) if local.exists() else "python3")
     # Not resolved: the Python of an environment is a link to one outside.
     if Path(shutil.which(started) or started).absolute().parent != Path(sys.executable).absolute().parent:
@@ -62,9 +64,9 @@ def _platform(facts: Facts) -> Check:
             remedy = f"verl must load the plugin balanced_agg_cpu: unset VERL_USE_EXTERNAL_PLUGINS, or {REINSTALL}"
         return Check("platform", FAIL, f"VERL_PLATFORM={chosen}: {detected['error']}", remedy)
     devices = facts.verl["accelerators"].get("devices", [])
-    if facts.chosen_by_script:
-        detail = "cpu: no accelerator here, so scripts/train.sh exports VERL_PLATFORM=cpu"
-        return Check("platform", OK, detail, "without that script: export VERL_PLATFORM=cpu")
+    if facts.chosen_by_train:
+        detail = "cpu: no accelerator here, or vLLM built for CPUs: `balanced-agg train` sets VERL_PLATFORM=cpu"
+        return Check("platform", OK, detail, "where you start verl yourself: export VERL_PLATFORM=cpu")
     found = f"{detected['vendor']} ({detected['device']}), VERL_PLATFORM={chosen}"
     if facts.on_cpu and devices:
         return Check("platform", WARN, f"{found}: the {len(devices)} GPUs go unused", "unset VERL_PLATFORM to use them")

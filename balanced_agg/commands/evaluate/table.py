@@ -1,10 +1,8 @@
-"""The results of one evaluation: as data, as Markdown, and on a terminal."""
+"""The results of one evaluation: as data, as rows of text, and as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
-
-from rich.table import Table
 
 from balanced_agg.commands.evaluate.samples import Benchmark
 from balanced_agg.commands.evaluate.statistics import (
@@ -57,11 +55,11 @@ def summarize(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
     return summary
 
 
-def cells(summary: dict[str, Any], between: str) -> list[tuple[str, ...]]:
-    """One row of text per benchmark, and one for their mean; `between` stands between a value and its interval."""
+def cells(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row of text per benchmark, and one for their mean."""
 
     def percent(found: dict[str, float] | None) -> str:
-        return written(found, 100, 1, between)
+        return written(found, 100, 1)
 
     rows = [
         (
@@ -70,7 +68,7 @@ def cells(summary: dict[str, Any], between: str) -> list[tuple[str, ...]]:
             str(row["k"]),
             percent(row["mean@k"]),
             percent(row[f"pass@{row['k']}"]),
-            written(row["response_tokens"], 1, 0, between),
+            written(row["response_tokens"], 1, 0),
             percent(row["truncated"]),
         )
         for name, row in summary["benchmarks"].items()
@@ -80,11 +78,11 @@ def cells(summary: dict[str, Any], between: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def written(found: dict[str, float] | None, scale: int, digits: int, between: str) -> str:
+def written(found: dict[str, float] | None, scale: int, digits: int) -> str:
     if found is None:
         return "-"
     value, low, high = (f"{scale * found[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value}{between}[{low}, {high}]"
+    return f"{value} [{low}–{high}]"  # one space, so that a narrow terminal breaks the line there
 
 
 def remarks(summary: dict[str, Any]) -> list[str]:
@@ -100,17 +98,6 @@ def remarks(summary: dict[str, Any]) -> list[str]:
 
 
 def markdown(summary: dict[str, Any], title: str) -> str:
-    rows = [HEADER, ["---"] * len(HEADER), *cells(summary, between=" ")]
+    rows = [HEADER, ["---"] * len(HEADER), *cells(summary)]
     table = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"# {title}", "", *table, "", CAPTION, *(f"\n{remark}" for remark in remarks(summary))]) + "\n"
-
-
-def terminal(summary: dict[str, Any], title: str) -> Table:
-    """As narrow as 80 columns: each interval stands below its value."""
-    caption = " ".join([CAPTION, *remarks(summary)])
-    table = Table(title=title, caption=caption, box=None, padding=(0, 1, 1, 0), pad_edge=False)
-    for name in HEADER:
-        table.add_column(name, justify="left" if name == HEADER[0] else "right", no_wrap=True)
-    for row in cells(summary, between="\n"):
-        table.add_row(*row, style="bold" if row[0] == MEAN else None)
-    return table

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from balanced_agg.commands.recipes import check_recipe_name, compose_recipe, recipe_names, root
+
 SHARDS = "model_world_size_*_rank_*.pt"  # verl's FSDP checkpoint, one file a rank
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Of the overrides a run was trained with, those that would undo the evaluation or mean nothing in it.
@@ -36,7 +38,7 @@ class Target:
     overrides: list[str] = field(default_factory=list)
 
 
-def resolve_target(name: str, checkout: Path, recipe: str | None = None) -> Target:
+def resolve_target(name: str, recipe: str | None = None) -> Target:
     """A checkpoint (`…/global_step_N`, or its `actor` folder), a model directory or a hub id.
 
     The recipe is the given one; else that of the run whose folder the checkpoint lies in, with its overrides; else the
@@ -58,19 +60,16 @@ def resolve_target(name: str, checkout: Path, recipe: str | None = None) -> Targ
         results = path.resolve().with_name(f"{path.resolve().name}-evaluation")
     elif HUB_ID.fullmatch(name) and not path.exists():
         model = name
-        results = checkout / "outputs" / f"{name.replace('/', '_')}-evaluation"
+        results = root() / "outputs" / f"{name.replace('/', '_')}-evaluation"
     else:
         raise ValueError(
             f"{name} is neither a verl checkpoint (a folder with {SHARDS}, or with actor/ that has them), nor a model "
             "directory (with config.json), nor a hub id (OWNER/NAME)"
         )
-    recipe = recipe or recipe_of(model, checkout)
+    recipe = recipe or recipe_of(model)
     if recipe is None:
-        raise ValueError(
-            f"no recipe trains {name}; say whose validation to run, --recipe {'|'.join(recipes(checkout))}"
-        )
-    if recipe not in recipes(checkout):
-        raise ValueError(f"--recipe {recipe} is unknown; known are {', '.join(recipes(checkout))}")
+        raise ValueError(f"no recipe trains {name}; say whose validation to run, --recipe {'|'.join(recipe_names())}")
+    check_recipe_name(recipe)
     return Target(name, shards, model, results, recipe, overrides)
 
 
@@ -88,20 +87,10 @@ def recorded_run(folder: Path) -> tuple[str | None, list[str]]:
     return None, []
 
 
-def recipes(checkout: Path) -> list[str]:
-    return sorted(path.stem for path in (checkout / "recipes").glob("*.yaml"))
-
-
-def recipe_of(model: str, checkout: Path) -> str | None:
+def recipe_of(model: str) -> str | None:
     """The first recipe, by name, that trains this model."""
-    from hydra import compose, initialize_config_dir
-
-    searchpath = f"hydra.searchpath=[pkg://verl.trainer.config,file://{checkout}/configs]"
-    with initialize_config_dir(str(checkout / "recipes"), version_base=None):
-        for recipe in recipes(checkout):
-            if compose(recipe, [searchpath]).actor_rollout_ref.model.path == model:
-                return recipe
-    return None
+    trained = ((recipe, compose_recipe(recipe).actor_rollout_ref.model.path) for recipe in recipe_names())
+    return next((recipe for recipe, path in trained if path == model), None)
 
 
 def last_of_each_key(overrides: Iterable[str]) -> list[str]:

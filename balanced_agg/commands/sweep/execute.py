@@ -1,23 +1,22 @@
-"""One run of a sweep as a process: scripts/train.sh here, or scripts/submit.sh for a Ray cluster."""
+"""One run of a sweep as a process: `balanced-agg train` here, or `balanced-agg submit` for a Ray cluster."""
 
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from balanced_agg.commands.follow import describe, follow
 from balanced_agg.commands.sweep.plan import PlannedRun
 
 
-def command(run: PlannedRun, checkout: Path, ray_address: str | None = None) -> list[str]:
+def command(run: PlannedRun, ray_address: str | None = None) -> list[str]:
     """What starts the run: on this machine, or on a Ray cluster."""
-    script = "scripts/train.sh" if ray_address is None else "scripts/submit.sh"
-    where = [] if ray_address is None else ["--ray-address", ray_address]
-    return ["bash", str(checkout / script), *run.arguments, *where]
+    how = ["train"] if ray_address is None else ["submit", "--ray-address", ray_address]
+    return [sys.executable, "-m", "balanced_agg", *how, *run.arguments]
 
 
-def execute(run: PlannedRun, checkout: Path, ray_address: str | None, say: Callable[[str], None]) -> int:
+def execute(run: PlannedRun, ray_address: str | None, say: Callable[[str], None]) -> int:
     """Run it to its end and return its exit status; its output is appended to log.txt in its folder.
 
     `say` gets a line for each step that is logged. KeyboardInterrupt is raised again once the run has ended, too.
@@ -26,9 +25,7 @@ def execute(run: PlannedRun, checkout: Path, ray_address: str | None, say: Calla
     run.record(finished=False)
     logged_before = run.metrics.stat().st_size if run.metrics.exists() else 0
     with (run.folder / "log.txt").open("a") as log:
-        process = subprocess.Popen(
-            command(run, checkout, ray_address), stdout=log, stderr=subprocess.STDOUT, cwd=checkout
-        )
+        process = subprocess.Popen(command(run, ray_address), stdout=log, stderr=subprocess.STDOUT)
         try:
             for record in follow(process, run.metrics, logged_before, say):
                 say(describe(record["step"], record["data"]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from balanced_agg.atomic_write import replacing
+from balanced_agg.commands.recipes import CONFIGS, check_recipe_name
 
 # In the folder of every run that a sweep has started: what it was started with, and whether it ended well.
 RECORD = "sweep.json"
@@ -30,7 +31,7 @@ class PlannedRun:
 
     @property
     def arguments(self) -> list[str]:
-        """Of scripts/train.sh."""
+        """Of `balanced-agg train`."""
         own = [f"aggregation={self.aggregation}", f"run.seed={self.seed}", f"run.dir={self.folder}"]
         return [self.recipe, *own, *self.overrides]
 
@@ -40,7 +41,7 @@ class PlannedRun:
 
     @property
     def state(self) -> str:
-        """`finished`, `started` (it goes on from its last checkpoint, if it has one) or `new`."""
+        """`finished`, `started` (it resumes from its last checkpoint, if it has one) or `new`."""
         if self._record().get("finished"):
             return "finished"
         return "started" if self.metrics.exists() else "new"
@@ -64,34 +65,35 @@ class PlannedRun:
 
 
 def plan_runs(
-    checkout: Path,
     recipe: str,
     aggregations: Sequence[str],
     seeds: Sequence[int],
     overrides: Sequence[str],
     folder: Path,
 ) -> list[PlannedRun]:
-    """All rules under the first seed, then all under the second, so that a sweep cut short can be compared.
+    """All aggregations under the first seed, then all under the second, so that a sweep cut short can be compared.
 
-    Each run lives where scripts/train.sh would put it: ``RECIPE-MODE-seedK`` in `folder`.
+    Each run lives where `balanced-agg train` would put it: ``RECIPE-MODE-seedK`` in `folder`.
 
     ValueError: unknown recipe or aggregation, one named twice, an override or an exported variable that a sweep must
     set for each run by itself, or a folder that holds a run started with other overrides.
     """
-    _check_choice("recipe", [recipe], checkout / "recipes")
-    _check_choice("--modes", aggregations, checkout / "configs/aggregation")
-    for option, values in (("--modes", aggregations), ("--seeds", seeds)):
+    check_recipe_name(recipe)
+    choices = sorted(path.stem for path in (CONFIGS / "aggregation").glob("*.yaml"))
+    if unknown := [name for name in aggregations if name not in choices]:
+        raise ValueError(f"--aggregations {' '.join(unknown)}: there are {', '.join(choices)}")
+    for option, values in (("--aggregations", aggregations), ("--seeds", seeds)):
         if len(set(values)) < len(values):
             raise ValueError(f"{option} {' '.join(map(str, values))}: name each of them once")
     for override in overrides:
         if override.lstrip("+~").partition("=")[0] in OWN_KEYS:
-            raise ValueError(f"{override}: a sweep sets this for each run; use --modes, --seeds and --dir")
+            raise ValueError(f"{override}: a sweep sets this for each run; use --aggregations, --seeds and --dir")
     for variable in PER_RUN_VARIABLES:
         if os.environ.get(variable):
             raise ValueError(f"{variable} is exported and would be shared by all runs; unset it")
 
     modes = {
-        name: OmegaConf.load(checkout / f"configs/aggregation/{name}.yaml").actor_rollout_ref.actor.loss_agg_mode
+        name: OmegaConf.load(CONFIGS / f"aggregation/{name}.yaml").actor_rollout_ref.actor.loss_agg_mode
         for name in aggregations
     }
     runs = [
@@ -102,9 +104,3 @@ def plan_runs(
     for run in runs:
         run.check()
     return runs
-
-
-def _check_choice(option: str, names: Sequence[str], folder: Path) -> None:
-    choices = sorted(path.stem for path in folder.glob("*.yaml"))
-    if unknown := [name for name in names if name not in choices]:
-        raise ValueError(f"{option} {' '.join(unknown)}: there are {', '.join(choices)}")

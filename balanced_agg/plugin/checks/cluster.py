@@ -24,8 +24,8 @@ def check_platform(config: DictConfig) -> None:
         raise ValueError(f"hardware=cpu with VERL_PLATFORM={platform!r}; export VERL_PLATFORM=cpu, or set hardware")
     if config.trainer.device != "cpu" and platform == "cpu":
         raise ValueError(
-            f"trainer.device={config.trainer.device} with VERL_PLATFORM=cpu, which scripts/train.sh sets on a machine "
-            "without GPUs; set hardware=cpu, or export VERL_PLATFORM=nvidia"
+            f"trainer.device={config.trainer.device} with VERL_PLATFORM=cpu, which `balanced-agg train` sets on a "
+            "machine without GPUs; set hardware=cpu, or export VERL_PLATFORM=nvidia"
         )
 
 

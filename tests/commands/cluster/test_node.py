@@ -1,12 +1,15 @@
-"""scripts/ray_cluster.sh: what becomes of it is `ray start`, with the token on and the dashboard on the head alone."""
+"""`balanced-agg node` becomes `ray start`, with the token on and the dashboard on the head alone."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from balanced_agg.commands.cli import app
 from balanced_agg.commands.cluster import node
 from tests.composed import ROOT
 
@@ -20,14 +23,19 @@ def token(tmp_path, monkeypatch):
     return file
 
 
+def start(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["node", *arguments])
+
+
 @pytest.fixture
 def become(monkeypatch):
-    """The options of `ray start` and the environment that the script would go on with."""
+    """The options of `ray start` and the environment that the command would replace itself with."""
 
     def become(*arguments: str) -> tuple[list[str], dict[str, str]]:
         found = []
         monkeypatch.setattr(os, "execv", lambda _, command: found.append((command, dict(os.environ))))
-        node.main(list(arguments))
+        become.result = start(*arguments)
+        assert become.result.exit_code == 0, become.result.stderr
         ((command, environment),) = found
         assert command[:5] == [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         return command[5:], environment
@@ -41,7 +49,7 @@ def listening():
         yield server.getsockname()[1]
 
 
-def test_the_head_listens_on_its_own_address_and_makes_a_token_that_it_does_not_show(become, token, capsys):
+def test_the_head_listens_on_its_own_address_and_makes_a_token_that_it_does_not_show(become, token):
     options, environment = become("head", "--node-ip-address=10.1.2.3", "--num-gpus=8")
     assert options == [
         "--head",
@@ -52,15 +60,15 @@ def test_the_head_listens_on_its_own_address_and_makes_a_token_that_it_does_not_
         "--num-gpus=8",
     ]
     assert token.stat().st_mode & 0o777 == 0o600
-    said = capsys.readouterr()
-    assert "worker 10.1.2.3:6379" in said.out and "http://10.1.2.3:8265" in said.out and str(token) in said.out
+    said = become.result.stdout
+    assert "worker 10.1.2.3:6379" in said and "http://10.1.2.3:8265" in said and str(token) in said
     secret = token.read_text()
-    assert secret not in said.out + said.err + " ".join(options) + " ".join(environment.values())
+    assert secret not in become.result.output + " ".join(options) + " ".join(environment.values())
 
 
-def test_what_the_head_says_is_what_it_was_told(become, capsys):
+def test_what_the_head_says_is_what_it_was_told(become):
     become("head", "--node-ip-address", "10.1.2.3", "--port", "7000", "--dashboard-port", "9000")
-    said = capsys.readouterr().out
+    said = become.result.stdout
     assert "worker 10.1.2.3:7000" in said and "http://10.1.2.3:9000" in said
 
 
@@ -92,20 +100,21 @@ def test_what_the_user_has_exported_stays(become, monkeypatch):
     assert environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "20"
 
 
-def test_a_worker_gives_up_on_a_head_that_never_listens(become):
+def test_a_worker_gives_up_on_a_head_that_never_listens():
     node.auth_token.create()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and never listens
         port = closed.getsockname()[1]
-        with pytest.raises(SystemExit, match=f"no head at 127.0.0.1:{port} within 0.1 s: .*refused"):
-            become("worker", f"127.0.0.1:{port}", "--wait", "0.1")
+        result = start("worker", f"127.0.0.1:{port}", "--wait", "0.1")
+    assert result.exit_code == 1
+    assert re.search(f"no head at 127.0.0.1:{port} within 0.1 s: .*refused", result.stderr)
 
 
-def test_a_token_in_the_environment_is_refused_and_not_repeated(become, monkeypatch):
+def test_a_token_in_the_environment_is_refused_and_not_repeated(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "tell-no-one")
-    with pytest.raises(SystemExit, match="put the token into a file") as exit:
-        become("head", "--node-ip-address=10.1.2.3")
-    assert "tell-no-one" not in str(exit.value)
+    result = start("head", "--node-ip-address=10.1.2.3")
+    assert result.exit_code == 1 and "put the token into a file" in result.stderr
+    assert "tell-no-one" not in result.output
 
 
 @pytest.mark.parametrize(("mode", "message"), [(None, "does not exist; copy it from the head"), (0o644, "chmod 600")])
@@ -117,4 +126,6 @@ def test_the_script_refuses_a_worker_whose_token_is_missing_or_open(token, mode,
         command, capture_output=True, text=True, env=os.environ | {"VERL_PYTHON": sys.executable}, cwd=ROOT
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("ray_cluster: ") and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.stderr.startswith("balanced-agg node: ") and message in done.stderr and len(done.stderr.splitlines()) == 1
+    )

@@ -24,7 +24,7 @@ class Job:
     def __init__(self, folder, hosts: int):
         self.checkout = folder / "checkout"
         (self.checkout / "scripts").mkdir(parents=True)
-        for name in ("ray_cluster.sh", "submit.sh"):
+        for name in ("balanced-agg.sh", "ray_cluster.sh", "submit.sh"):
             shutil.copy(ROOT / "scripts" / name, self.checkout / "scripts")
         commands = folder / "commands"
         commands.mkdir()
@@ -66,9 +66,10 @@ class Job:
         return self.end()
 
     def calls(self, name: str) -> list[dict]:
-        """Of a command, or of a module that python runs."""
-        calls = map(json.loads, self.calls_file.read_text().splitlines())
-        return [call for call in calls if name in (call["name"], call.get("module"))]
+        """Of a command, or of a subcommand of balanced-agg that python runs."""
+        complete, _, _ = self.calls_file.read_text().rpartition("\n")  # the last line may still be written
+        calls = map(json.loads, complete.splitlines())
+        return [call for call in calls if name in (call["name"], call.get("subcommand"))]
 
     def wait_until(self, condition) -> None:
         until = time.monotonic() + 60
@@ -77,7 +78,7 @@ class Job:
             time.sleep(0.05)
 
 
-NODE, SUBMIT = "balanced_agg.commands.cluster.node", "balanced_agg.commands.cluster.submit"
+NODE, SUBMIT = "node", "submit"
 
 
 @pytest.fixture(params=[1, 2, 16], ids=lambda hosts: f"{hosts} hosts")
@@ -98,7 +99,7 @@ def two(tmp_path):
 
 def test_one_head_workers_elsewhere_and_the_run_on_all_of_them(job):
     assert job.run(*RECIPE) == 0, job.output
-    started = {call["host"]: call["arguments"][2:] for call in job.calls(NODE)}
+    started = {call["host"]: call["arguments"][3:] for call in job.calls(NODE)}
     assert started == {
         host: ["head", "--node-ip-address=10.0.0.1"] if host == "host1" else ["worker", "10.0.0.1"]
         for host in job.hosts
@@ -106,7 +107,7 @@ def test_one_head_workers_elsewhere_and_the_run_on_all_of_them(job):
     (run,) = job.calls(SUBMIT)
     assert run["host"] == "host1"
     where = ["--ray-address", "http://10.0.0.1:8265", "--nodes", str(len(job.hosts)), "--wait", "600"]
-    assert run["arguments"][2:] == [*where, *RECIPE]
+    assert run["arguments"][3:] == [*where, *RECIPE]
 
 
 def test_all_have_the_token_and_no_one_shows_it(job):

@@ -1,17 +1,20 @@
-"""scripts/submit.sh: what becomes a job, what goes along, and how it ends; against a stand-in for Ray's client."""
+"""`balanced-agg submit`: what becomes a job, what goes along, and how it ends; against a stand-in for Ray's client."""
 
 import os
 import re
 import shlex
 import signal
+import sys
 
 import pytest
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus
+from typer.testing import CliRunner, Result
 
-from balanced_agg.commands.cluster import auth_token, ray_job, submit
-from tests.composed import ROOT, compose_recipe
+from balanced_agg.commands.cli import app
+from balanced_agg.commands.cluster import auth_token, ray_job
+from tests.composed import compose_recipe
 
 URL = "http://10.1.2.3:8265"
 
@@ -77,17 +80,27 @@ def token(tmp_path, monkeypatch):
     return auth_token.create()
 
 
+def submit(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["submit", *arguments])
+
+
 def submitted(*arguments: str) -> int:
-    return submit.main(["arithmetic", "--ray-address", URL, *arguments])
+    """Exit code."""
+    return submit("arithmetic", "--ray-address", URL, *arguments).exit_code
 
 
-def test_the_job_is_train_sh_of_this_checkout_on_a_cluster_that_is_there(cluster, capsys):
-    assert submitted("--nodes", "2", "run.seed=7", "data.x='a b'") == 0
+def test_the_job_is_the_train_command_of_this_environment_and_folder_on_a_running_cluster(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("BALANCED_AGG_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    result = submit("arithmetic", "--ray-address", URL, "--nodes", "2", "run.seed=7", "data.x='a b'", "--cfg", "job")
+    assert (result.exit_code, result.stdout) == (0, "one\ntwo\n")
     (job,) = cluster.submitted
-    train = ["bash", str(ROOT / "scripts/train.sh"), "arithmetic", "cluster=existing", "trainer.nnodes=2"]
-    assert shlex.split(job["entrypoint"]) == [*train, "run.seed=7", "data.x='a b'"]
+    train = [sys.executable, "-m", "balanced_agg", "train", "arithmetic", "cluster=existing", "trainer.nnodes=2"]
+    assert shlex.split(job["entrypoint"]) == [*train, "run.seed=7", "data.x='a b'", "--cfg", "job"]
+    assert job["runtime_env"]["env_vars"]["BALANCED_AGG_ROOT"] == str(tmp_path)
     assert re.fullmatch("arithmetic-[0-9a-f]{8}", job["submission_id"])
-    assert capsys.readouterr().out == "one\ntwo\n"
 
 
 @pytest.mark.parametrize("recipe", ["arithmetic", "qwen3_1.7b_dapo17k"])
@@ -133,9 +146,7 @@ def test_the_exit_status_is_that_of_the_job(cluster, code, status):
 def test_a_signal_stops_the_job_and_waits_until_no_actor_is_left(cluster, number):
     cluster.statuses, cluster.output = [JobStatus.RUNNING], ["one\n", int(number), "never\n"]
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as exit:
-        submitted()
-    assert exit.value.code == 128 + number
+    assert submitted() == 128 + number
     assert cluster.stopped == [cluster.submitted[0]["submission_id"]]
     assert cluster.statuses == [JobStatus.STOPPED] and cluster.actors == [0]
     assert signal.getsignal(number) is before
@@ -146,60 +157,60 @@ def test_a_run_that_has_ended_leaves_no_actor_to_the_next_one(cluster):
     assert cluster.actors == [0] and cluster.stopped == []
 
 
-def test_a_stream_that_breaks_is_no_end_of_the_job(cluster, capsys):
+def test_a_stream_that_breaks_is_no_end_of_the_job(cluster):
     cluster.statuses = [JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.SUCCEEDED]
     cluster.output = ["one\n", RuntimeError("WebSocket connection closed")]
-    assert submitted() == 0
-    assert "output is lost from here on: WebSocket" in capsys.readouterr().err
+    result = submit("arithmetic", "--ray-address", URL)
+    assert result.exit_code == 0 and "output is lost from here on: WebSocket" in result.stderr
 
 
-def test_a_cluster_that_is_gone_is_one_message(cluster, monkeypatch, capsys):
+def test_a_cluster_that_is_gone_is_one_message(cluster, monkeypatch):
     def gone(job):
         raise requests.exceptions.ConnectionError("connection refused")
 
     cluster.output = [RuntimeError("WebSocket connection closed")]
     monkeypatch.setattr(cluster, "get_job_status", gone)
     monkeypatch.setattr(cluster, "get_job_info", gone)
-    with pytest.raises(SystemExit, match="submit: connection refused"):
-        submitted()
-    assert "cannot see that job arithmetic-" in capsys.readouterr().err
+    result = submit("arithmetic", "--ray-address", URL)
+    assert result.exit_code == 1 and "balanced-agg submit: connection refused" in result.stderr
+    assert "cannot tell whether job arithmetic-" in result.stderr
 
 
-def test_it_waits_for_the_cluster_and_all_its_nodes(cluster, capsys):
+def test_it_waits_for_the_cluster_and_all_its_nodes(cluster):
     cluster.answers, cluster.nodes = [ConnectionError("refused"), None, None, None], [1, 1, 2]
-    assert submitted("--nodes", "2") == 0
-    assert capsys.readouterr().err.count("waiting up to 60 s for 2 nodes at http://10.1.2.3:8265") == 1
+    result = submit("arithmetic", "--ray-address", URL, "--nodes", "2")
+    assert result.exit_code == 0
+    assert result.stderr.count("waiting up to 60 s for 2 nodes at http://10.1.2.3:8265") == 1
 
 
 def test_it_does_not_wait_for_ever(cluster):
     cluster.nodes = [1]
-    with pytest.raises(SystemExit, match="no cluster of 2 nodes at .* within 0 s: 1 of 2 nodes are there"):
-        submitted("--nodes", "2", "--wait", "0")
+    result = submit("arithmetic", "--ray-address", URL, "--nodes", "2", "--wait", "0")
+    assert result.exit_code == 1
+    assert re.search("no cluster of 2 nodes at .* within 0 s: 1 of 2 nodes are there", result.stderr)
     assert cluster.submitted == []
 
 
 def test_a_cluster_that_refuses_is_not_asked_again(cluster):
     cluster.answers = [AuthenticationError("Unauthenticated")]
-    with pytest.raises(SystemExit, match="submit: Unauthenticated"):
-        submitted()
+    result = submit("arithmetic", "--ray-address", URL)
+    assert result.exit_code == 1 and "balanced-agg submit: Unauthenticated" in result.stderr
     assert cluster.answers == []
 
 
 REFUSED = {
-    "no such recipe": (["no_such", "--ray-address", URL], "there is no recipe no_such in"),
+    "no such recipe": (["no_such", "--ray-address", URL], "no_such is no recipe; recipes: arithmetic"),
     "no cluster": (["arithmetic"], "which cluster? --ray-address http://HEAD:8265"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_submitted_is_refused(cluster, capsys, arguments, message):
-    with pytest.raises(SystemExit) as exit:
-        submit.main(arguments)
-    assert exit.value.code == 2 and message in capsys.readouterr().err
+def test_what_cannot_be_submitted_is_refused(cluster, arguments, message):
+    result = submit(*arguments)
+    assert result.exit_code == 2 and message in result.stderr and cluster.submitted == []
 
 
-def test_a_token_that_others_can_read_is_refused(cluster, token, capsys):
+def test_a_token_that_others_can_read_is_refused(cluster, token):
     token.chmod(0o644)
-    with pytest.raises(SystemExit):
-        submitted()
-    assert "chmod 600" in capsys.readouterr().err and cluster.submitted == []
+    result = submit("arithmetic", "--ray-address", URL)
+    assert result.exit_code == 2 and "chmod 600" in result.stderr and cluster.submitted == []

@@ -72,7 +72,7 @@ def test_a_real_report_finds_the_plugin_active_and_shows_no_key(tmp_path):
         [
             sys.executable,
             "-m",
-            "balanced_agg.commands.cli",
+            "balanced_agg",
             "doctor",
             "arithmetic",
             "ray_kwargs.ray_init.num_cpus=3",

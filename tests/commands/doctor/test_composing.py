@@ -14,7 +14,8 @@ from tests.plugin.guard.test_resume import Trainer
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch, tmp_path):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    monkeypatch.setenv("PWD", str(ROOT))
+    monkeypatch.delenv("BALANCED_AGG_ROOT", raising=False)
+    monkeypatch.chdir(ROOT)
     monkeypatch.setenv("BALANCED_AGG_GUARD", "1")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where no cluster has left its address
@@ -63,7 +64,7 @@ def test_missing_data_is_named_once():
 
 def test_hardware_cpu_without_its_platform_is_refused_as_the_launcher_would(monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "nvidia")
-    config = composing.composed(ROOT, "arithmetic", [])
+    config = composing.composed("arithmetic", [])
     assert "platform" in {refusal["check"] for refusal in composing.refusals(config)}
 
 
@@ -71,13 +72,13 @@ def test_hardware_cpu_without_its_platform_is_refused_as_the_launcher_would(monk
     ("override", "said"), [("hardware=banana", "1gpu"), ("no.such_key=1", "no.such_key"), ("run.model_size=9b", "9b")]
 )
 def test_what_does_not_compose_is_one_line_that_names_it(override, said):
-    answer = composing.examine(str(ROOT), "arithmetic", [override])
+    answer = composing.examine("arithmetic", [override])
     assert list(answer) == ["usage_error"]
     assert said in answer["usage_error"] and "\n" not in answer["usage_error"]
 
 
 def test_what_a_recipe_asks_for_is_read_off_its_config():
-    asks = composing.examine(str(ROOT), "qwen3_1.7b_dapo17k", ["hardware=4x8gpu", "aggregation=token"])["asks"]
+    asks = composing.examine("qwen3_1.7b_dapo17k", ["hardware=4x8gpu", "aggregation=token"])["asks"]
     assert (asks["mode"], asks["nodes"], asks["ranks_a_node"]) == ("group-token-mean", 4, 8)
     assert asks["ray_cpus"] == 4 * 8 * 3 + 8 + 2  # ranks, storage units, TransferQueue's controller and one free
     assert (asks["model_size"], asks["checkpoints"]) == ("2b", 3)  # of which one is being saved

@@ -75,8 +75,8 @@ def test_gpus_under_the_cpu_platform_are_a_warning_and_their_absence_is_none():
 def test_a_choice_that_the_launcher_makes_is_said():
     facts = gpu_facts(platform={"vendor": "cpu", "device": "cpu", "available": True})
     facts.verl["accelerators"]["devices"] = []
-    facts.environment, facts.chosen_by_script = {"VERL_PLATFORM": "cpu"}, True
-    assert "scripts/train.sh exports VERL_PLATFORM=cpu" in lines(facts)["platform"].detail
+    facts.environment, facts.chosen_by_train = {"VERL_PLATFORM": "cpu"}, True
+    assert "`balanced-agg train` sets VERL_PLATFORM=cpu" in lines(facts)["platform"].detail
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
-"""A sweep over a stand-in for scripts/train.sh: it runs what is left to run, and one failure is only one failure."""
+"""A sweep over a stand-in for `balanced-agg train`: it runs what has not finished, and a failure stops no other run."""
 
 import json
-import shutil
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from balanced_agg.commands.sweep.__main__ import main
-from tests.composed import ROOT
+from balanced_agg.commands import recipes
+from balanced_agg.commands.cli import app
+from balanced_agg.commands.sweep import command, execute
 
 # Logs three steps, the one behind the last logged first; a seed in the file `failing` ends after one step.
 TRAIN = """
@@ -16,122 +17,140 @@ echo "$@" >> "$folder/started.txt"
 touch "$folder/metrics.jsonl"
 for step in $(seq $(wc -l < "$folder/metrics.jsonl") 2); do
   echo "{\\"step\\": $step, \\"data\\": {\\"val-core/toy/acc/mean@1\\": 0.$seed$step}}" >> "$folder/metrics.jsonl"
-  if grep -qx "$seed" "$(dirname "$0")/failing"; then echo "no disk left"; exit 3; fi
+  if grep -qx "$seed" failing; then echo "no disk left"; exit 3; fi
 done
 """
-SWEEP = ["toy", "--modes", "balanced", "token", "--seeds", "1", "2"]
+SWEEP = ["toy", "--aggregations", "balanced", "token", "--seeds", "1", "2"]
 NAMES = [f"toy-{mode}-seed{seed}" for seed in (1, 2) for mode in ("balanced", "group-token-mean")]
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working directory, with outputs/ in it, where `toy` is a recipe."""
+    for name in ("VERL_FILE_LOGGER_PATH", "BALANCED_AGG_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipes, "recipe_names", lambda: ["toy"])
+    (tmp_path / "train.sh").write_text(TRAIN)
+    (tmp_path / "failing").touch()
+    return tmp_path
+
+
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    monkeypatch.delenv("VERL_FILE_LOGGER_PATH", raising=False)
-    folder = tmp_path / "checkout"
-    for name in ("recipes", "scripts"):
-        (folder / name).mkdir(parents=True)
-    (folder / "recipes/toy.yaml").touch()
-    (folder / "scripts/train.sh").write_text(TRAIN)
-    (folder / "scripts/failing").touch()
-    shutil.copytree(ROOT / "configs/aggregation", folder / "configs/aggregation")
-    return folder
+def train(monkeypatch):
+    assert command.execute is execute.execute  # which calls this:
+    monkeypatch.setattr(execute, "command", lambda run, ray_address: ["bash", "train.sh", *run.arguments])
 
 
-def times_started(checkout) -> dict[str, int]:
-    return {
-        path.parent.name: len(path.read_text().splitlines()) for path in (checkout / "outputs").glob("*/started.txt")
-    }
+def sweep(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["sweep", *arguments])
 
 
-def logged_steps(checkout, name: str) -> list[int]:
-    lines = (checkout / "outputs" / name / "metrics.jsonl").read_text().splitlines()
+def times_started(folder) -> dict[str, int]:
+    return {path.parent.name: len(path.read_text().splitlines()) for path in (folder / "outputs").glob("*/started.txt")}
+
+
+def logged_steps(folder, name: str) -> list[int]:
+    lines = (folder / "outputs" / name / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
 
 
-def test_every_rule_runs_under_every_seed_and_the_end_is_a_comparison(checkout, capsys):
-    assert main([*SWEEP, "data.train_batch_size=4"], checkout) == 0
-    assert times_started(checkout) == dict.fromkeys(NAMES, 1)
-    assert (checkout / "outputs/toy-comparison/report.html").is_file()
-    started = (checkout / "outputs" / NAMES[1] / "started.txt").read_text()
-    folder = checkout / "outputs" / NAMES[1]
-    assert started == f"toy aggregation=token run.seed=1 run.dir={folder} data.train_batch_size=4\n"
-    assert "group-token-mean" in capsys.readouterr().out
+def test_every_aggregation_runs_under_every_seed_and_the_end_is_a_comparison(train, folder):
+    result = sweep(*SWEEP, "data.train_batch_size=4")
+    assert result.exit_code == 0
+    assert times_started(folder) == dict.fromkeys(NAMES, 1)
+    assert (folder / "outputs/toy-comparison/report.html").is_file()
+    started = (folder / "outputs" / NAMES[1] / "started.txt").read_text()
+    run_dir = folder / "outputs" / NAMES[1]
+    assert started == f"toy aggregation=token run.seed=1 run.dir={run_dir} data.train_batch_size=4\n"
+    assert "group-token-mean" in result.stdout
 
 
-def test_a_second_sweep_runs_nothing_that_has_finished(checkout, capsys):
-    main(SWEEP, checkout)
-    capsys.readouterr()
-    assert main([*SWEEP, "3"], checkout) == 0
-    assert times_started(checkout) == dict.fromkeys([*NAMES, "toy-balanced-seed3", "toy-group-token-mean-seed3"], 1)
-    assert capsys.readouterr().out.count("finished before") == len(NAMES)
+def test_a_second_sweep_runs_nothing_that_has_finished(train, folder):
+    sweep(*SWEEP)
+    again = sweep(*SWEEP, "3")
+    assert again.exit_code == 0
+    assert times_started(folder) == dict.fromkeys([*NAMES, "toy-balanced-seed3", "toy-group-token-mean-seed3"], 1)
+    assert again.stdout.count("finished before") == len(NAMES)
 
 
-def test_one_failing_run_stops_no_other_and_is_reported(checkout, capsys):
-    (checkout / "scripts/failing").write_text("1\n")
-    assert main(SWEEP, checkout) == 1
-    assert times_started(checkout) == dict.fromkeys(NAMES, 1)
-    shown = capsys.readouterr()
-    assert shown.err.count("failed with exit code 3") == 2 and "no disk left" in shown.err
-    assert [shown.out.count(word) for word in ("failed", "finished")] == [2, 2]
+def test_one_failing_run_stops_no_other_and_is_reported(train, folder):
+    (folder / "failing").write_text("1\n")
+    result = sweep(*SWEEP)
+    assert result.exit_code == 1
+    assert times_started(folder) == dict.fromkeys(NAMES, 1)
+    assert result.stderr.count("failed with exit code 3") == 2 and "no disk left" in result.stderr
+    assert [result.stdout.count(word) for word in ("failed", "finished")] == [2, 2]
 
 
-def test_a_run_that_failed_goes_on_from_where_it_was(checkout):
-    (checkout / "scripts/failing").write_text("2\n")
-    main(SWEEP, checkout)
-    assert logged_steps(checkout, NAMES[2]) == [0]
-    (checkout / "scripts/failing").write_text("")
-    assert main(SWEEP, checkout) == 0
-    assert logged_steps(checkout, NAMES[2]) == [0, 1, 2]
-    assert times_started(checkout) == dict(zip(NAMES, (1, 1, 2, 2), strict=True))
+def test_a_run_that_failed_resumes_from_where_it_was(train, folder):
+    (folder / "failing").write_text("2\n")
+    sweep(*SWEEP)
+    assert logged_steps(folder, NAMES[2]) == [0]
+    (folder / "failing").write_text("")
+    assert sweep(*SWEEP).exit_code == 0
+    assert logged_steps(folder, NAMES[2]) == [0, 1, 2]
+    assert times_started(folder) == dict(zip(NAMES, (1, 1, 2, 2), strict=True))
 
 
-def test_json_is_alone_on_stdout(checkout, capsys):
-    (checkout / "scripts/failing").write_text("1\n")
-    assert main([*SWEEP, "--json"], checkout) == 1
-    found = json.loads(capsys.readouterr().out)
+def test_json_is_alone_on_stdout(train, folder):
+    (folder / "failing").write_text("1\n")
+    result = sweep(*SWEEP, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
     assert {run["name"] for run in found["runs"]} == set(NAMES)
 
 
-def test_a_dry_run_starts_nothing(checkout, capsys):
-    assert main([*SWEEP, "--dry-run"], checkout) == 0
-    assert capsys.readouterr().out.count("train.sh toy aggregation=") == 4
-    assert not (checkout / "outputs").exists()
+def test_a_dry_run_starts_nothing(folder):
+    result = sweep(*SWEEP, "--dry-run")
+    assert result.exit_code == 0
+    assert result.stdout.count(" -m balanced_agg train toy aggregation=") == 4
+    assert not (folder / "outputs").exists()
 
 
-def test_a_ray_job_is_the_same_command_on_the_cluster(checkout, capsys):
-    main([*SWEEP, "--dry-run", "--ray-address", "http://head:8265"], checkout)
-    line = capsys.readouterr().out.splitlines()[1]
-    assert "scripts/submit.sh toy aggregation=balanced run.seed=1 " in line
-    assert line.endswith(" --ray-address http://head:8265")
+def test_a_ray_job_is_the_same_command_on_the_cluster():
+    line = sweep(*SWEEP, "--dry-run", "--ray-address", "http://head:8265").stdout.splitlines()[1]
+    assert " submit --ray-address http://head:8265 toy aggregation=balanced run.seed=1 " in line
+
+
+def test_values_of_an_option_may_also_be_given_one_by_one_and_overrides_stand_anywhere():
+    one_by_one = ["--seeds", "1", "--dry-run", "toy", "a.b=1", "--aggregations", "token", "--seeds", "2", "c.d=2"]
+    together = ["toy", "--aggregations", "token", "--seeds", "1", "2", "a.b=1", "c.d=2", "--dry-run"]
+    first, second = sweep(*one_by_one), sweep(*together)
+    assert first.exit_code == 0 and first.stdout == second.stdout
 
 
 REFUSED = {
-    "an unknown rule": (["toy", "--modes", "balancd", "--seeds", "1"], "balancd: there are balanced, batch_token"),
-    "an unknown recipe": (["tuy", "--modes", "balanced", "--seeds", "1"], "tuy: there are toy"),
-    "a seed twice": (["toy", "--modes", "balanced", "--seeds", "1", "1"], "name each of them once"),
-    "a key that is the sweep's": ([*SWEEP, "run.seed=4"], "use --modes, --seeds and --dir"),
-    "a mode as an override": ([*SWEEP, "actor_rollout_ref.actor.loss_agg_mode=token-mean"], "use --modes"),
-    "no seeds": (["toy", "--modes", "balanced"], "--seeds"),
+    "an unknown aggregation": (
+        ["toy", "--aggregations", "balancd", "--seeds", "1"],
+        "balancd: there are balanced, batch_token",
+    ),
+    "an unknown recipe": (["tuy", "--aggregations", "balanced", "--seeds", "1"], "tuy is no recipe; recipes: toy"),
+    "a seed twice": (["toy", "--aggregations", "balanced", "--seeds", "1", "1"], "name each of them once"),
+    "a key that is the sweep's": ([*SWEEP, "run.seed=4"], "use --aggregations, --seeds and --dir"),
+    "an aggregation as an override": (
+        [*SWEEP, "actor_rollout_ref.actor.loss_agg_mode=token-mean"],
+        "use --aggregations",
+    ),
+    "no seeds": (["toy", "--aggregations", "balanced"], "--seeds"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_a_sweep_is_refused_before_anything_starts(checkout, capsys, arguments, message):
-    with pytest.raises(SystemExit) as exit:
-        main(arguments, checkout)
-    assert exit.value.code == 2
-    assert message in capsys.readouterr().err
-    assert not (checkout / "outputs").exists()
+def test_what_cannot_be_a_sweep_is_refused_before_anything_starts(train, folder, arguments, message):
+    result = sweep(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (folder / "outputs").exists()
 
 
-def test_other_overrides_do_not_pass_for_the_run_that_is_there(checkout, capsys):
-    main([*SWEEP, "data.train_batch_size=4"], checkout)
-    with pytest.raises(SystemExit):
-        main([*SWEEP, "data.train_batch_size=8"], checkout)
-    assert "was started with the overrides data.train_batch_size=4" in capsys.readouterr().err
+def test_other_overrides_do_not_pass_for_the_run_that_is_there(train):
+    sweep(*SWEEP, "data.train_batch_size=4")
+    other = sweep(*SWEEP, "data.train_batch_size=8")
+    assert other.exit_code == 2 and "was started with the overrides data.train_batch_size=4" in other.stderr
 
 
-def test_a_log_that_all_runs_would_share_is_refused(checkout, capsys, monkeypatch):
+def test_a_log_that_all_runs_would_share_is_refused(train, monkeypatch):
     monkeypatch.setenv("VERL_FILE_LOGGER_PATH", "log.jsonl")
-    with pytest.raises(SystemExit):
-        main(SWEEP, checkout)
-    assert "VERL_FILE_LOGGER_PATH is exported" in capsys.readouterr().err
+    result = sweep(*SWEEP)
+    assert result.exit_code == 2 and "VERL_FILE_LOGGER_PATH is exported" in result.stderr

@@ -11,7 +11,7 @@ from balanced_agg.commands.doctor.probes import described
 PLUGIN = "balanced_agg.plugin.loss.in_verl"
 
 
-def probe(checkout: str | None = None, recipe: str | None = None, *overrides: str) -> dict[str, Any]:
+def probe(recipe: str | None = None, *overrides: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "entry_points": [entry.name for entry in entry_points(group="verl.plugins")],
         "plugin_policy": os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto"),
@@ -28,7 +28,7 @@ def probe(checkout: str | None = None, recipe: str | None = None, *overrides: st
     if recipe:
         from balanced_agg.commands.doctor.probes.composing import examine
 
-        facts["recipe"] = answer_of(examine, checkout, recipe, overrides)
+        facts["recipe"] = answer_of(examine, recipe, overrides)
     return facts
 
 

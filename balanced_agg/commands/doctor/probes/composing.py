@@ -1,4 +1,4 @@
-"""A recipe composed as scripts/train.sh and verl compose it: what it asks for, and what refuses it."""
+"""A recipe composed as `balanced-agg train` and verl compose it: what it asks for, and what refuses it."""
 
 import inspect
 import math
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -17,14 +16,15 @@ from verl.utils import config as verl_config
 from verl.utils.device import auto_set_device
 
 from balanced_agg.commands.doctor.probes import described
+from balanced_agg.commands.recipes import compose_recipe
 from balanced_agg.plugin import checks as launch_checks
 from balanced_agg.plugin.guard import checkpoints
 
 
-def examine(checkout: str, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
+def examine(recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
     """{"usage_error": why} if it does not compose, else {"asks", "refusals", "data"}, from the functions below."""
     try:
-        config = composed(Path(checkout), recipe, overrides)
+        config = composed(recipe, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         # Hydra goes on with its search path, or with a link to its manual.
         what = str(error).partition("Config search path")[0].partition("See https://hydra.cc")[0]
@@ -32,11 +32,9 @@ def examine(checkout: str, recipe: str, overrides: Sequence[str]) -> dict[str, A
     return {"asks": asks(config), "refusals": list(refusals(config)), "data": list(data_files(config))}
 
 
-def composed(checkout: Path, recipe: str, overrides: Sequence[str]) -> DictConfig:
+def composed(recipe: str, overrides: Sequence[str]) -> DictConfig:
     """The resolved config as verl's main sees it, which is where the launch checks run."""
-    searchpath = f"hydra.searchpath=[pkg://verl.trainer.config,file://{checkout}/configs]"
-    with initialize_config_dir(str(checkout / "recipes"), version_base=None):
-        config = compose(recipe, [searchpath, *overrides], return_hydra_config=True)
+    config = compose_recipe(recipe, overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]

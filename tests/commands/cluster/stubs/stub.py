@@ -1,8 +1,8 @@
 """One program under the names of srun, scontrol, getent, apptainer and python: enough of a Slurm cluster for a script.
 
-Each call is a line of CALLS, with the host that it was made on. What `python` runs is named by its module: a node lasts
-until it is told to end, unless its host is LOST; a submitted run waits for all nodes, then ends with the status RUN,
-or lasts, too.
+Each call is a line of CALLS, with the host that it was made on. What `python` runs is a subcommand of balanced-agg: a
+node lasts until it is told to end, unless its host is LOST; a submitted run waits for all nodes, then ends with the
+status RUN, or lasts, too.
 """
 
 import json
@@ -24,9 +24,10 @@ def record(**further):
         calls.write(json.dumps(call) + "\n")
 
 
-def hosts_of(module):
-    calls = map(json.loads, CALLS.read_text().splitlines())
-    return {call["host"] for call in calls if call.get("module", "").endswith(module)}
+def hosts_of(subcommand):
+    complete, _, _ = CALLS.read_text().rpartition("\n")  # the last line may still be written
+    calls = map(json.loads, complete.splitlines())
+    return {call["host"] for call in calls if call.get("subcommand") == subcommand}
 
 
 def srun():
@@ -42,24 +43,25 @@ def srun():
 
 
 def python():
-    module = ARGUMENTS[1]
+    assert ARGUMENTS[:2] == ["-m", "balanced_agg"]
+    subcommand = ARGUMENTS[2]
     file = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     token = {"token": file.read_text(), "modes": [oct(path.stat().st_mode & 0o777) for path in (file, file.parent)]}
     in_environment = token["token"] in " ".join(os.environ.values())
     told = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    record(module=module, in_environment=in_environment, **token)
-    if module.endswith(".node"):
+    record(subcommand=subcommand, in_environment=in_environment, **token)
+    if subcommand == "node":
         if HOST == os.environ.get("LOST"):
-            while not hosts_of(".submit"):
+            while not hosts_of("submit"):
                 time.sleep(0.05)
             return 1
         while not told:
             time.sleep(0.05)
         return 1
-    while not told and not (hosts_of(".node") == set(HOSTS) and os.environ["RUN"] != "lasts"):
+    while not told and not (hosts_of("node") == set(HOSTS) and os.environ["RUN"] != "lasts"):
         time.sleep(0.05)
-    record(module="end of the run", told=bool(told))
+    record(subcommand="end of the run", told=bool(told))
     return 143 if told else int(os.environ["RUN"])
 
 

@@ -1,40 +1,32 @@
-"""Run a recipe's validation on a checkpoint or a model, and write a table of it beside the weights."""
+"""`balanced-agg evaluate`: a recipe's validation on a checkpoint or a model, and a table of it beside the weights."""
 
-import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
-import balanced_agg
 from balanced_agg.atomic_write import replacing
 from balanced_agg.commands.evaluate.samples import asked, read_samples
-from balanced_agg.commands.evaluate.table import markdown, summarize, terminal
+from balanced_agg.commands.evaluate.table import CAPTION, HEADER, cells, markdown, remarks, summarize
 from balanced_agg.commands.evaluate.target import SHARDS, Target, last_of_each_key, resolve_target
+from balanced_agg.commands.recipes import root
+from balanced_agg.commands.terminal import messages, print_table
 
-CHECKOUT = Path(balanced_agg.__file__).parent.parent
 
+def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
+    """The exit code: that of the validation run, or 2 for a target that cannot be evaluated.
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="scripts/evaluate.sh",
-        usage="%(prog)s CHECKPOINT|MODEL [--recipe RECIPE] [--json] [Hydra overrides…]",
-        description=__doc__,
-        allow_abbrev=False,
-    )
-    parser.add_argument("target", metavar="CHECKPOINT|MODEL", help="verl checkpoint, model directory or hub id")
-    parser.add_argument("--recipe", help="whose validation to run (default: told from what is evaluated)")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON, the run's own log on stderr")
-    options, overrides = parser.parse_known_args()
+    With --json nothing but JSON is on stdout: the run's log is on stderr.
+    """
     try:
-        target = resolve_target(options.target, CHECKOUT, options.recipe)
+        target = resolve_target(name, recipe)
     except ValueError as error:
-        parser.error(str(error))
+        messages.print(f"balanced-agg evaluate: {error}", markup=False)
+        return 2
     for override in overrides:
         if override.startswith("run.dir="):
             target.results = Path(override.partition("=")[2]).resolve()
@@ -42,27 +34,25 @@ def main() -> int:
     arguments = last_of_each_key(
         [f"run.dir={target.results}", f"run.name={target.results.name}", *target.overrides, *overrides]
     )
-    command = ["bash", str(CHECKOUT / "scripts/train.sh"), target.recipe]
+    command = [sys.executable, "-m", "balanced_agg", "train", target.recipe]
     command += ["+evaluation=validation_only", f"actor_rollout_ref.model.path={target.model}", *arguments]
     if "--cfg" in overrides:
         return subprocess.run(command).returncode
 
-    # On stderr, with the run's own log: --json leaves nothing but JSON on stdout.
-    console = Console(stderr=True)
-    console.print(f"evaluating {target.name} by the validation of recipe {target.recipe}")
+    messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}", markup=False)
     if target.shards:
         merge(target)
     shutil.rmtree(target.results / "samples", ignore_errors=True)
     done = subprocess.run(command, stdout=sys.stderr)
     if done.returncode:
-        console.print(f"the validation run failed with exit code {done.returncode}; its log is above")
+        messages.print(f"the validation run failed with exit code {done.returncode}; its log is above")
         return done.returncode
     summary = report(target)
-    if options.json:
+    if as_json:
         print(json.dumps(summary, indent=2))
     else:
-        Console().print(terminal(summary, target.name))
-        Console().print(f"written: {target.results}/evaluation.json and evaluation.md", soft_wrap=True)
+        print_table(HEADER, cells(summary), target.name, "\n".join([CAPTION, *remarks(summary)]))
+        print(f"written: {target.results}/evaluation.json and evaluation.md")
     return 0
 
 
@@ -85,7 +75,7 @@ def report(target: Target) -> dict:
     sampling = config.actor_rollout_ref.rollout.val_kwargs
     benchmarks = read_samples(
         next((target.results / "samples").glob("*.jsonl")),
-        asked([CHECKOUT / file for file in files], sampling.n),
+        asked([root() / file for file in files], sampling.n),
         whole=config.data.val_max_samples <= 0,
     )
     summary = {"evaluated": target.name, "recipe": target.recipe, **conditions(config, files), **summarize(benchmarks)}
@@ -107,8 +97,3 @@ def conditions(config: DictConfig, files: list[str]) -> dict:
         "seed": config.run.seed,
         "files": files,
     }
-
-
-if __name__ == "__main__":
-    os.environ["PWD"] = str(CHECKOUT)  # what configs call their paths from
-    sys.exit(main())

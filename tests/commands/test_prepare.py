@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from typer.testing import CliRunner
 
-from balanced_agg.commands.checkout import find_checkout
 from balanced_agg.commands.cli import app
+from tests.composed import compose_recipe
 from tests.data.sources import BENCHMARK_ROWS, write_jsonl, write_parquet
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +130,7 @@ def test_without_the_hub_the_user_learns_what_to_download_and_where_to_put_it(tm
 
 
 def run(*arguments, cwd, **environment):
-    command = [sys.executable, "-m", "balanced_agg.commands.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "balanced_agg", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -143,47 +142,22 @@ def test_unreachable_hub_ends_without_a_traceback(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_help_imports_nothing_heavy():
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "balanced_agg.commands.cli", "prepare", "--help"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "--source" in result.stdout
-    imported = {line.rsplit("|")[-1].strip() for line in result.stderr.splitlines()}
-    assert not imported & {"torch", "datasets", "verl", "pyarrow", "transformers"}
-
-
-def test_output_is_where_the_user_stands_or_in_the_checkout(tmp_path):
-    checkout = tmp_path / "checkout"
-    for name in ("data/prepare.py", "configs/base.yaml"):
-        (checkout / name).parent.mkdir(parents=True)
-        (checkout / name).touch()
-    (checkout / "recipes").mkdir()
-    assert find_checkout(checkout / "recipes") == checkout
-    assert find_checkout(tmp_path) == ROOT
+def test_output_is_where_the_user_stands_or_where_they_said(tmp_path):
     source = write_parquet(tmp_path / "math_500.parquet", BENCHMARK_ROWS["math_500"])
-    result = run("prepare", "math_500", "--source", source.name, "--out", "here", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "here" / "math_500.parquet").is_file()
+    for out, environment in (("artifacts/data", {}), ("root/artifacts/data", {"BALANCED_AGG_ROOT": "root"})):
+        result = run("prepare", "math_500", "--source", source.name, cwd=tmp_path, **environment)
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / out / "math_500.parquet").is_file()
 
 
-def test_installed_package_without_a_checkout_says_so(tmp_path):
-    shutil.copytree(ROOT / "balanced_agg", tmp_path / "site" / "balanced_agg")
-    (tmp_path / "work").mkdir()
-    # -P and an own path: the package under test is the copy, as if a wheel had been installed.
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\nfrom balanced_agg.commands import cli; cli.main()"
-    )
-    result = subprocess.run(
-        [sys.executable, "-P", "-c", code, "prepare", "math_500"],
-        cwd=tmp_path / "work",
-        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 2
-    assert "needs a checkout" in result.stderr and "git clone" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_prepared_arithmetic_task_is_found_by_its_recipe_and_has_no_source(tmp_path, monkeypatch):
+    monkeypatch.setattr("balanced_agg.arithmetic.warm_start.warm_start", lambda regime, folder, *_, **__: True)
+    monkeypatch.setenv("BALANCED_AGG_ROOT", str(tmp_path))
+    result = invoke("arithmetic", "--json")
+    assert [entry["wrote"] for entry in json.loads(result.stdout)["prepared"]] == [True] * 3
+    config = compose_recipe("arithmetic")
+    assert Path(config.data.train_files).is_file() and Path(config.data.val_files).is_file()
+    for option in (["--regime", "length"], ["--source", tmp_path], ["--expect", "3"], ["math_500"]):
+        assert invoke("arithmetic", *option, "--out", tmp_path / "none").exit_code > 0
+    assert invoke("math_500", "--regime", "length_gap").exit_code == 2
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,133 @@
+"""`balanced-agg prepare` as the user sees it. data/prepare.py says what is written."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from balanced_agg.commands.recipes import root
+from balanced_agg.commands.terminal import messages, print_table
+from balanced_agg.data.arithmetic import prepare_arithmetic
+from balanced_agg.data.dataset import Row
+from balanced_agg.data.prepare import Prepared, prepare
+from balanced_agg.data.registry import CHOICES, about, chosen
+from balanced_agg.data.smollm2_135m import write_model
+from balanced_agg.data.sources import HubUnavailable
+
+USAGE_ERROR, FAILED = 2, 1
+# What recipes need besides data sets, each prepared by itself.
+OTHERS = {
+    "arithmetic": "the arithmetic task and its warm-started model",
+    "smollm2_135m": "SmolLM2-135M-Instruct as a model directory",
+}
+HEADER = ("name", "", "file", "sha256", "rows", "dropped")
+
+
+def run(
+    names: list[str],
+    out: Path | None = None,
+    source: Path | None = None,
+    expect: int | None = None,
+    regime: str | None = None,
+    seed: int | None = None,
+    as_json: bool = False,
+) -> int:
+    """Prepare each data set, also if another fails. 0 if all are in place, else the exit status."""
+    try:
+        jobs = plan(names, out, source, expect, regime, seed)
+    except ValueError as error:
+        known = OTHERS | {name: about(name) for name in CHOICES}
+        lines = (f"  {name:<14} {meaning}" for name, meaning in known.items())
+        messages.print(f"{error}. There are:", *lines, sep="\n", markup=False)
+        return USAGE_ERROR
+
+    prepared, failed = [], {}
+    for name, job in jobs.items():
+        try:
+            for done in job():
+                prepared.append(done)
+                for line in remarks(done):
+                    messages.print(f"[bold]{name}[/]: {escape(line)}")
+        except (HubUnavailable, ValueError, OSError, ImportError) as error:
+            failed[name] = str(error)
+            messages.print(f"[bold red]{name}[/]: {escape(str(error))}")
+    if as_json:
+        results = [done.manifest | {"path": str(done.path), "wrote": done.wrote} for done in prepared]
+        json.dump({"prepared": results, "failed": failed}, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+    elif prepared:
+        print_table(HEADER, map(row, prepared), text_columns=4)
+    return FAILED if failed else 0
+
+
+def plan(
+    names: list[str], out: Path | None, source: Path | None, expect: int | None, regime: str | None, seed: int | None
+) -> dict[str, Callable[[], Iterable[Prepared]]]:
+    """What there is to prepare, by name. ValueError for an unknown name, and for an option that does not fit."""
+    if not names:
+        raise ValueError("name a data set")
+    artifacts = root() / "artifacts"
+    if names[0] in OTHERS:
+        if len(names) > 1 or source or expect is not None:
+            raise ValueError(f"{names[0]} is prepared by itself, without --source and --expect")
+        if names == ["smollm2_135m"]:
+            folder = out or artifacts / "models/smollm2_135m"
+            return {"smollm2_135m": lambda: [Prepared(folder, {"name": "smollm2_135m"}, write_model(folder))]}
+        regime = regime or "length_gap"
+        return {"arithmetic": partial(prepare_arithmetic, out or artifacts / "arithmetic" / regime, regime, seed or 0)}
+    datasets = chosen(names)
+    if regime or seed is not None:
+        raise ValueError("--regime and --seed are for arithmetic")
+    if expect is not None and len(datasets) > 1:
+        raise ValueError("--expect is a number for one data set")
+    readable = [dataset for dataset in datasets if not dataset.generate]
+    if source and not readable:
+        raise ValueError(f"{', '.join(names)} is generated: leave --source out")
+    only_one, folder = len(readable) == 1, out or artifacts / "data"
+    return {
+        dataset.name: lambda dataset=dataset: [
+            prepare(dataset, folder, source, expect, only_one, progress_bar(dataset.name))
+        ]
+        for dataset in datasets
+    }
+
+
+def remarks(done: Prepared) -> Iterator[str]:
+    """What the table has no room for: warnings, and why rows were dropped."""
+    manifest = done.manifest
+    for warning in manifest.get("warnings", []):
+        yield f"WARNING: {warning}"
+    if manifest.get("conflicting_prompts"):
+        yield f"{manifest['conflicting_prompts']} prompts with conflicting answers dropped"
+    for reason, entry in manifest.get("dropped", {}).items():
+        more = ["…"] if entry["rows"] > len(entry["examples"]) else []
+        yield f"{entry['rows']} rows dropped, {reason}: {', '.join(entry['examples'] + more)}"
+
+
+def row(done: Prepared) -> tuple[str, ...]:
+    manifest = done.manifest
+    return (
+        manifest["name"],
+        "wrote" if done.wrote else "up to date",
+        str(done.path),
+        manifest.get("sha256", "")[:12],
+        str(manifest.get("rows", "")),
+        str(sum(entry["rows"] for entry in manifest.get("dropped", {}).values())),
+    )
+
+
+def progress_bar(name: str) -> Callable[[Iterable[Row], int | None], Iterator[Row]]:
+    def progress(rows: Iterable[Row], total: int | None) -> Iterator[Row]:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+            task = bar.add_task(name, total=total)
+            for number, row in enumerate(rows, 1):
+                if number % 256 == 0:  # an update costs more than a row
+                    bar.update(task, completed=number)
+                yield row
+
+    return progress

