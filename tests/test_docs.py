@@ -98,7 +98,7 @@ def checkout(tmp_path_factory) -> Path:
 def composed(checkout: Path, recipe: str, overrides: list[str]) -> DictConfig:
     searchpath = f"hydra.searchpath=[pkg://verl.trainer.config,file://{checkout}/configs]"
     with initialize_config_dir(str(checkout / "recipes"), version_base=None):
-        return compose(recipe, [searchpath, *overrides])
+        return compose(recipe, [searchpath, f"run.root={checkout}", *overrides])
 
 
 def with_overrides(words: list[str]) -> tuple[str, list[str]] | None:
