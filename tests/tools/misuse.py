@@ -103,7 +103,13 @@ FUNCTION = "reward.custom_reward_function"
 OVERLONG = "reward.reward_kwargs.overlong_buffer_cfg"
 FIXED = (f"{ACTOR}.use_dynamic_bsz=false", f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=8")
 PENALTY = "+reward.reward_kwargs={max_resp_len:80,overlong_buffer_cfg:{enable:true,len:TOKENS,penalty_factor:1}}"
-ASYNC = "trainer.v1.trainer_mode=separate_async"
+ASYNC = (
+    "trainer.v1.trainer_mode=separate_async",
+    "trainer.v1.separate_async.parameter_sync_step=1",
+    f"{ROLLOUT}.nnodes=1",
+    f"{ROLLOUT}.checkpoint_engine.backend=gloo",
+    "ray_kwargs.ray_init.num_gpus=2",
+)
 RESUME = "trainer.resume_mode=resume_path"
 
 CASES = [
@@ -195,28 +201,23 @@ CASES = [
     ),
     training("a batch beyond the data", "data.train_batch_size", "data.train_batch_size=8192"),
     training("steps beyond the epochs", "trainer.total_epochs", "trainer.total_epochs=1", "data.train_max_samples=80"),
-    training("an asynchronous trainer without rollout nodes", f"{ROLLOUT}.nnodes", ASYNC),
+    training("an asynchronous trainer without rollout nodes", f"{ROLLOUT}.nnodes", *ASYNC, f"{ROLLOUT}.nnodes=0"),
     training(
         "an asynchronous trainer that sends no weights",
         f"{ROLLOUT}.checkpoint_engine.backend",
-        ASYNC,
-        f"{ROLLOUT}.nnodes=1",
+        *ASYNC,
+        f"{ROLLOUT}.checkpoint_engine.backend=naive",
     ),
     training(
         "an asynchronous trainer that sends weights over GPUs",
         f"{ROLLOUT}.checkpoint_engine.backend",
-        ASYNC,
-        f"{ROLLOUT}.nnodes=1",
+        *ASYNC,
         f"{ROLLOUT}.checkpoint_engine.backend=nccl",
     ),
     training(
         "too few CPUs for the ranks of an asynchronous rollout",
         "ray_kwargs.ray_init.num_cpus=8",
-        ASYNC,
-        "trainer.v1.separate_async.parameter_sync_step=1",
-        f"{ROLLOUT}.nnodes=1",
-        f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-        "ray_kwargs.ray_init.num_gpus=2",
+        *ASYNC,
         "ray_kwargs.ray_init.num_cpus=7",
     ),
     # Data
@@ -266,7 +267,7 @@ CASES = [
     training("a model that the hub cannot be asked for", "HF_HUB_OFFLINE", f"{MODEL}.path=Qwen/Qwen3-0.7B"),
     training("a model without a config", "config.json", spoil=deleted("model/config.json")),
     training("a model without weights", "no weights", spoil=deleted("model/model.safetensors")),
-    training("torn weights", "model.safetensors is torn", spoil=cut("model/model.safetensors")),
+    training("torn weights", "model.safetensors is incomplete", spoil=cut("model/model.safetensors")),
     training("a torn tokenizer", f"{MODEL}.path", spoil=cut("model/tokenizer.json")),
     training("another model's tokenizer", "has 5 tokens", spoil=smaller_vocabulary),
     training("no chat template", f"{MODEL}.custom_chat_template", spoil=deleted("model/chat_template.jinja")),

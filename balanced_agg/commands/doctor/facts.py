@@ -41,6 +41,10 @@ class Facts:
         """What the recipe asks for; empty without one, or if that could not be told."""
         return self.verl.get("recipe", {}).get("asks", {})
 
+    def refused(self, *checks: str) -> bool:
+        """Whether one of these launch checks refuses the recipe; what it says is then said, and not by another line."""
+        return any(refusal["check"] in checks for refusal in self.verl.get("recipe", {}).get("refusals", ()))
+
 
 def gather(recipe: str | None = None, overrides: Sequence[str] = ()) -> Facts:
     """Ask all probes at once, in the environment and the folder that `balanced-agg train` would start the run in."""

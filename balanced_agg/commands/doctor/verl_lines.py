@@ -19,7 +19,8 @@ def check_verl(facts: Facts) -> Iterator[Check]:
         yield Check("verl plugin", FAIL, answer["error"], "see the versions above; try: python -c 'import verl'")
         return
     yield _plugin(answer)
-    yield _platform(facts)
+    if not facts.refused("platform", "gpus"):
+        yield _platform(facts)
     yield _accelerators(facts)
 
 

@@ -1,4 +1,4 @@
-"""Refusals before anything is launched: each is one ``ValueError`` that names the key and what to set it to.
+"""Checks before anything is launched: each refusal is one ``ValueError`` that names the key and what to set it to.
 
 verl's driver calls :func:`check_launch` through the plugin, after Hydra has composed the config and before Ray starts.
 What verl's own ``validate_config`` says at that time is left to it.
@@ -44,6 +44,7 @@ from balanced_agg.plugin.checks.rewards import (
 from balanced_agg.plugin.checks.values import check_names, check_numbers
 
 __all__ = [
+    "CHECKS",
     "CPUS_PER_RANK",
     "UNGROUPED_ESTIMATORS",
     "VERL_MODES",
@@ -53,42 +54,45 @@ __all__ = [
     "starts_ray",
 ]
 
+# In this order. Each reads nothing but the composed config, the environment, local files and whether a cluster answers,
+# and raises a Refusal on the first thing that cannot work, or would not do what it says.
+CHECKS = (
+    # The config alone
+    check_numbers,
+    check_names,
+    check_dead_rewards,
+    check_aggregation,
+    check_platform,
+    check_separate_async,
+    check_batches,
+    check_micro_batches,
+    check_parallelism,
+    check_token_budget,
+    check_group_filter,
+    check_reward_options,
+    # Files
+    check_data_files,
+    check_columns,
+    check_steps,
+    check_rollout_counts,
+    check_graders,
+    check_reward_function,
+    check_chat_template,
+    check_model_files,
+    check_context,
+    check_vocabulary,
+    check_prompts,
+    check_folders,
+    check_resume,
+    check_loggers,
+    # The machine
+    check_cluster,
+    check_gpus,
+    check_ray_cpus,
+)
+
 
 def check_launch(config: DictConfig) -> None:
-    """Check a composed verl config; read nothing but it, the environment, local files and whether a cluster answers.
-
-    Raises:
-        ValueError: on the first thing that cannot work, or would not do what it says.
-    """
-    # The config alone
-    check_numbers(config)
-    check_names(config)
-    check_dead_rewards(config)
-    check_aggregation(config)
-    check_platform(config)
-    check_separate_async(config)
-    check_batches(config)
-    check_micro_batches(config)
-    check_parallelism(config)
-    check_token_budget(config)
-    check_group_filter(config)
-    check_reward_options(config)
-    # Files
-    check_data_files(config)
-    check_columns(config)
-    check_steps(config)
-    check_rollout_counts(config)
-    check_graders(config)
-    check_reward_function(config)
-    check_chat_template(config)
-    check_model_files(config)
-    check_context(config)
-    check_vocabulary(config)
-    check_prompts(config)
-    check_folders(config)
-    check_resume(config)
-    check_loggers(config)
-    # The machine
-    check_cluster(config)
-    check_gpus(config)
-    check_ray_cpus(config)
+    """Make all checks of a composed verl config; a :class:`Refusal` (a ValueError) ends them."""
+    for check in CHECKS:
+        check(config)

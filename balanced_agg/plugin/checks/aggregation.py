@@ -3,6 +3,7 @@
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.loss.rules import MODE_KEY, PLUGIN_MODES
+from balanced_agg.plugin.refusal import Refusal
 
 VERL_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 
@@ -24,12 +25,12 @@ def check_aggregation(config: DictConfig) -> None:
     actor = config.actor_rollout_ref.actor
     mode = actor.loss_agg_mode
     if mode not in PLUGIN_MODES + VERL_MODES:
-        raise ValueError(f"{MODE_KEY}={mode} is unknown; set it to one of {', '.join(PLUGIN_MODES + VERL_MODES)}")
+        raise Refusal(MODE_KEY, f"={mode} is unknown", f"set it to one of {', '.join(PLUGIN_MODES + VERL_MODES)}")
     if mode not in PLUGIN_MODES:
         return
 
     def refuse(key: str, why: str, remedy: str) -> None:
-        raise ValueError(f"{MODE_KEY}={mode} cannot go with {key}={OmegaConf.select(config, key)}: {why}; {remedy}")
+        raise Refusal(key, f"={OmegaConf.select(config, key)} cannot go with {MODE_KEY}={mode}: {why}", remedy)
 
     if not config.trainer.use_v1:
         refuse("trainer.use_v1", "only verl's V1 trainers hand whole groups to the plugin", "set it to True")

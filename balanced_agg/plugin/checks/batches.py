@@ -2,6 +2,8 @@
 
 from omegaconf import DictConfig, OmegaConf
 
+from balanced_agg.plugin.refusal import Refusal
+
 ACTOR, ROLLOUT, REF = (f"actor_rollout_ref.{part}" for part in ("actor", "rollout", "ref"))
 SEPARATE = "separate_async"
 
@@ -17,23 +19,28 @@ def check_batches(config: DictConfig) -> None:
     updates = OmegaConf.select(config, key) or 1
     prompts, mini_batch = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if prompts % updates:
-        raise ValueError(f"data.train_batch_size={prompts} is no multiple of {key}={updates}; set it to one that is")
+        raise Refusal("data.train_batch_size", f"={prompts} is no multiple of {key}={updates}", "set it to one that is")
     if (prompts // updates) % mini_batch:
-        raise ValueError(
-            f"{ACTOR}.ppo_mini_batch_size={mini_batch} prompts do not divide the {prompts // updates} of a step "
-            f"(data.train_batch_size{f' / {key}' if updates > 1 else ''}); set it to a divisor, such as "
-            f"{largest_divisor(prompts // updates, mini_batch)}"
+        raise Refusal(
+            f"{ACTOR}.ppo_mini_batch_size",
+            f"={mini_batch} prompts do not divide the {prompts // updates} of a step "
+            f"(data.train_batch_size{f' / {key}' if updates > 1 else ''})",
+            divisor_of(prompts // updates, mini_batch),
         )
     responses = mini_batch * config.actor_rollout_ref.rollout.n
     if (ranks := data_parallel_ranks(config)) and responses % ranks:
-        raise ValueError(
-            f"{ACTOR}.ppo_mini_batch_size={mini_batch} prompts x {ROLLOUT}.n={config.actor_rollout_ref.rollout.n} are "
-            f"{responses} responses, which {ranks} ranks cannot share equally; set either so that {ranks} divides them"
+        raise Refusal(
+            f"{ACTOR}.ppo_mini_batch_size",
+            f"={mini_batch} prompts x {ROLLOUT}.n={config.actor_rollout_ref.rollout.n} are {responses} responses, "
+            f"which {ranks} ranks cannot share equally",
+            f"set either so that {ranks} divides them",
         )
 
 
-def largest_divisor(number: int, at_most: int) -> int:
-    return next(divisor for divisor in range(min(number, at_most), 0, -1) if number % divisor == 0)
+def divisor_of(number: int, at_most: int) -> str:
+    """The remedy that names the largest divisor of `number` up to `at_most`."""
+    largest = next(divisor for divisor in range(min(number, at_most), 0, -1) if number % divisor == 0)
+    return f"set it to a divisor, such as {largest}"
 
 
 def data_parallel_ranks(config: DictConfig) -> int | None:
@@ -60,10 +67,8 @@ def check_parallelism(config: DictConfig) -> None:
         shares[key] = rollout.tensor_model_parallel_size * replicas
     for key, share in shares.items():
         if gpus % share:
-            raise ValueError(
-                f"{key}={share} does not divide trainer.nnodes x trainer.n_gpus_per_node = {gpus} GPUs; set it to a "
-                f"divisor, such as {largest_divisor(gpus, share)}"
-            )
+            what = f"={share} does not divide trainer.nnodes x trainer.n_gpus_per_node = {gpus} GPUs"
+            raise Refusal(key, what, divisor_of(gpus, share))
 
 
 def check_separate_async(config: DictConfig) -> None:
@@ -74,20 +79,22 @@ def check_separate_async(config: DictConfig) -> None:
     why = f"trainer.v1.trainer_mode={SEPARATE}"
     for name in ("nnodes", "n_gpus_per_node"):
         if rollout[name] < 1:
-            raise ValueError(
-                f"{ROLLOUT}.{name}={rollout[name]}, but with {why} the rollout has GPUs of its own; set it to 1 or more"
-            )
+            what = f"={rollout[name]}, but with {why} the rollout has GPUs of its own"
+            raise Refusal(f"{ROLLOUT}.{name}", what, "set it to 1 or more")
     backend, on_cpu = rollout.checkpoint_engine.backend, config.trainer.device == "cpu"
     if backend == "naive" or on_cpu != (backend == "gloo"):
-        raise ValueError(
-            f"{ROLLOUT}.checkpoint_engine.backend={backend}, but with {why} weights go to other ranks; set it to "
-            + ("gloo, which needs no GPU" if on_cpu else "nccl, or another of verl's that sends them")
+        raise Refusal(
+            f"{ROLLOUT}.checkpoint_engine.backend",
+            f"={backend}, but with {why} weights go to other ranks",
+            f"set it to {'gloo, which needs no GPU' if on_cpu else 'nccl, or another of verl that sends them'}",
         )
     prompts, mini_batch = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if prompts != updates * mini_batch:
-        raise ValueError(
-            f"data.train_batch_size={prompts}, but with {why} it is parameter_sync_step={updates} of that trainer x "
-            f"{ACTOR}.ppo_mini_batch_size={mini_batch}; set it to {updates * mini_batch}"
+        raise Refusal(
+            "data.train_batch_size",
+            f"={prompts}, but with {why} it is parameter_sync_step={updates} of that trainer x "
+            f"{ACTOR}.ppo_mini_batch_size={mini_batch}",
+            f"set it to {updates * mini_batch}",
         )
 
 
@@ -95,9 +102,11 @@ def check_micro_batches(config: DictConfig) -> None:
     """Where micro-batches have a fixed size, what a rank gets is a whole number of them."""
     actor, rollout, ref = (config.actor_rollout_ref[part] for part in ("actor", "rollout", "ref"))
     if actor.use_dynamic_bsz != rollout.log_prob_use_dynamic_bsz:
-        raise ValueError(
-            f"{ROLLOUT}.log_prob_use_dynamic_bsz={rollout.log_prob_use_dynamic_bsz} with {ACTOR}.use_dynamic_bsz="
-            f"{actor.use_dynamic_bsz}: the actor has one way to make micro-batches; set both to the same"
+        raise Refusal(
+            f"{ROLLOUT}.log_prob_use_dynamic_bsz",
+            f"={rollout.log_prob_use_dynamic_bsz} with {ACTOR}.use_dynamic_bsz={actor.use_dynamic_bsz}: the actor has "
+            "one way to make micro-batches",
+            "set both to the same",
         )
     ranks = data_parallel_ranks(config)
     if actor.use_dynamic_bsz or not ranks or config.trainer.get("val_only"):
@@ -113,10 +122,8 @@ def check_micro_batches(config: DictConfig) -> None:
         sizes.append((key, ref.log_prob_micro_batch_size_per_gpu, step, "of a step"))
     for key, size, responses, of_what in sizes:
         if size and responses % size:
-            raise ValueError(
-                f"{key}={size} does not divide the {responses} responses {of_what} on a rank; set it to a divisor, "
-                f"such as {largest_divisor(responses, size)}"
-            )
+            what = f"={size} does not divide the {responses} responses {of_what} on a rank"
+            raise Refusal(key, what, divisor_of(responses, size))
 
 
 def check_token_budget(config: DictConfig) -> None:
@@ -131,8 +138,9 @@ def check_token_budget(config: DictConfig) -> None:
         (f"{ROLLOUT}.log_prob_max_token_len_per_gpu", rollout.log_prob_max_token_len_per_gpu),
     ):
         if (budget or 0) * ranks_a_sequence < longest:
-            raise ValueError(
-                f"{key}={budget} (x {ranks_a_sequence} GPUs a sequence) is less than data.max_prompt_length + "
-                f"data.max_response_length = {longest}; set it to {-(-longest // ranks_a_sequence)} or more, or "
-                "shorten the sequences"
+            raise Refusal(
+                key,
+                f"={budget} (x {ranks_a_sequence} GPUs a sequence) is less than data.max_prompt_length + "
+                f"data.max_response_length = {longest}",
+                f"set it to {-(-longest // ranks_a_sequence)} or more, or shorten the sequences",
             )

@@ -8,6 +8,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from balanced_agg.plugin.refusal import Refusal
+
 # verl's resource pools reserve these CPUs for every rank (max_colocate_count), and these for one that only generates.
 CPUS_PER_RANK = 3
 CPUS_PER_ROLLOUT_RANK = 2
@@ -17,16 +19,25 @@ RAY_INIT = "ray_kwargs.ray_init"
 
 def check_platform(config: DictConfig) -> None:
     """The Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` only make sense together."""
+    if refusal := platform_refusal(config):
+        raise refusal
+
+
+def platform_refusal(config: DictConfig) -> Refusal | None:
     platform = os.environ.get("VERL_PLATFORM", "").strip().lower()
     # Not config.trainer.device: verl has already overwritten it with the platform it detected.
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     if choices.get("hardware") == "cpu" and platform != "cpu":
-        raise ValueError(f"hardware=cpu with VERL_PLATFORM={platform!r}; export VERL_PLATFORM=cpu, or set hardware")
+        remedy = "export VERL_PLATFORM=cpu, or set hardware to another"
+        return Refusal("VERL_PLATFORM", f"={platform!r} with hardware=cpu", remedy)
     if config.trainer.device != "cpu" and platform == "cpu":
-        raise ValueError(
-            f"trainer.device={config.trainer.device} with VERL_PLATFORM=cpu, which `balanced-agg train` sets on a "
-            "machine without GPUs; set hardware=cpu, or export VERL_PLATFORM=nvidia"
+        return Refusal(
+            "trainer.device",
+            f"={config.trainer.device} with VERL_PLATFORM=cpu, which `balanced-agg train` sets on a machine without "
+            "GPUs",
+            "set hardware=cpu, or export VERL_PLATFORM=nvidia",
         )
+    return None
 
 
 def ray_address_file(config: DictConfig) -> Path:
@@ -70,21 +81,24 @@ def check_cluster(config: DictConfig) -> None:
     named = named_cluster(config)
     if named is None:
         if config.trainer.nnodes > 1:
-            raise ValueError(
-                f"trainer.nnodes={config.trainer.nnodes} needs a Ray cluster, and none is named or runs here; start it "
-                "(scripts/ray_cluster.sh) and use scripts/submit.sh, or export RAY_ADDRESS, or set trainer.nnodes=1"
+            raise Refusal(
+                "trainer.nnodes",
+                f"={config.trainer.nnodes} needs a Ray cluster, and none is named or runs here",
+                "start it (scripts/ray_cluster.sh) and use scripts/submit.sh, or export RAY_ADDRESS, or set "
+                "trainer.nnodes=1",
             )
         return
     name, address = named
     if problem := no_answer(address):
         remedy = f"delete {name}" if name.startswith("/") else f"unset {name}"
-        raise ValueError(f"{name} names a Ray cluster at {address}: {problem}; start it, or {remedy}")
+        raise Refusal(name, f" names a Ray cluster at {address}: {problem}", f"start it, or {remedy}")
     sizes = () if "://" in address else ("num_cpus", "num_gpus", "object_store_memory")  # Ray's client hands them on
     for key in sizes:
         if (value := OmegaConf.select(config, f"{RAY_INIT}.{key}")) is not None:
-            raise ValueError(
-                f"{RAY_INIT}.{key}={value} is for a Ray of the run's own, but {name} names a cluster at {address}; add "
-                "cluster=existing (null for each of these keys), or name no cluster"
+            raise Refusal(
+                f"{RAY_INIT}.{key}",
+                f"={value} is for a Ray of the run's own, but {name} names a cluster at {address}",
+                "add cluster=existing (null for each of these keys), or name no cluster",
             )
 
 
@@ -100,6 +114,11 @@ def no_answer(address: str) -> str | None:
     return None
 
 
+def own_ray(config: DictConfig) -> bool:
+    """Whether verl will start a Ray here whose size can be judged; on a platform that is refused it cannot."""
+    return starts_ray(config) and platform_refusal(config) is None
+
+
 def check_ray_cpus(config: DictConfig) -> None:
     """A Ray cluster that verl starts itself must have a CPU for every actor that asks for one, or it waits for ever.
 
@@ -107,13 +126,14 @@ def check_ray_cpus(config: DictConfig) -> None:
     """
     available = OmegaConf.select(config, f"{RAY_INIT}.num_cpus") or os.cpu_count()
     needed, storage, generating = needed_cpus(config), storage_units(config), rollout_ranks(config)
-    if starts_ray(config) and available < needed:
+    if own_ray(config) and available < needed:
         of_rollout = f"{generating} rollout ranks x {CPUS_PER_ROLLOUT_RANK} CPUs, " if generating else ""
-        raise ValueError(
-            f"Ray would wait for ever: {ranks(config)} ranks x {CPUS_PER_RANK} CPUs, {of_rollout}{storage} "
-            f"TransferQueue storage units and 2 more need {needed} CPUs, but {available} are there; set "
-            f"{RAY_INIT}.num_cpus={needed} (a logical count, it may exceed the real one), or lower "
-            "trainer.n_gpus_per_node or transfer_queue.backend.SimpleStorage.num_data_storage_units"
+        raise Refusal(
+            f"{RAY_INIT}.num_cpus",
+            f": Ray would wait for ever, because {ranks(config)} ranks x {CPUS_PER_RANK} CPUs, {of_rollout}{storage} "
+            f"TransferQueue storage units and 2 more need {needed} CPUs, but {available} are there",
+            f"set {RAY_INIT}.num_cpus={needed} (a logical count, it may exceed the real one), or lower "
+            "trainer.n_gpus_per_node or transfer_queue.backend.SimpleStorage.num_data_storage_units",
         )
 
 
@@ -147,20 +167,21 @@ def storage_units(config: DictConfig) -> int:
 
 def check_gpus(config: DictConfig) -> None:
     """A Ray that verl starts itself must have a GPU for every rank; on the CPU platform, that is a logical one."""
-    if not starts_ray(config):
+    if not own_ray(config):
         return
     from verl.utils.device import get_torch_device
 
     device, logical = config.trainer.device, OmegaConf.select(config, f"{RAY_INIT}.num_gpus")
     needed = ranks(config) + rollout_ranks(config)
     if device != "cpu" and (present := get_torch_device().device_count()) < needed:
-        raise ValueError(
-            f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: the run needs {needed} GPUs ({device}), but "
-            f"{present} are there; set hardware to one that fits (1gpu, or cpu with VERL_PLATFORM=cpu), or "
-            "trainer.n_gpus_per_node"
+        raise Refusal(
+            "trainer.n_gpus_per_node",
+            f"={config.trainer.n_gpus_per_node}: the run needs {needed} GPUs ({device}), but {present} are there",
+            "set hardware to one that fits (1gpu, or cpu with VERL_PLATFORM=cpu), or trainer.n_gpus_per_node",
         )
     if logical is not None and logical < needed or logical is None and device == "cpu":
-        raise ValueError(
-            f"{RAY_INIT}.num_gpus={logical}, but with trainer.n_gpus_per_node={config.trainer.n_gpus_per_node} the run "
-            f"needs {needed}; set it to {needed}" + ("" if device == "cpu" else " or null")
+        raise Refusal(
+            f"{RAY_INIT}.num_gpus",
+            f"={logical}, but with trainer.n_gpus_per_node={config.trainer.n_gpus_per_node} the run needs {needed}",
+            f"set it to {needed}" + ("" if device == "cpu" else " or null"),
         )

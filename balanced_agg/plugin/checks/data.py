@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.model import load_tokenizer, local_model, model_config
+from balanced_agg.plugin.refusal import Refusal
 
 KEYS = ("data.train_files", "data.val_files")
 FORMATS = (".parquet", ".json", ".jsonl")
@@ -16,21 +17,22 @@ def check_data_files(config: DictConfig) -> None:
     """Local data files must exist, once each; remote ones (``hdfs://``, ``s3://``, …) are verl's to fetch."""
     for key in KEYS:
         if not OmegaConf.select(config, key):
-            raise ValueError(f"{key} names no file; set it to one, or to a list of files")
+            raise Refusal(key, " names no file", "set it to one, or to a list of files")
     files = list(local_data_files(config))
     if missing := [(key, file) for key, file in files if not file.is_file()]:
         data_dir = (config.get("run") or {}).get("data_dir")
         names = dict.fromkeys(file.stem for _, file in missing if str(file.parent) == data_dir)
         how = f"run `balanced-agg prepare {' '.join(names)}`" if names else "prepare the data set"
-        raise ValueError(
-            f"{', '.join(dict.fromkeys(key for key, _ in missing))}: {', '.join(str(file) for _, file in missing)} "
-            f"{'does' if len(missing) == 1 else 'do'} not exist; {how}, or set the key to a file that does"
+        raise Refusal(
+            ", ".join(dict.fromkeys(key for key, _ in missing)),
+            f": {', '.join(str(file) for _, file in missing)} {'does' if len(missing) == 1 else 'do'} not exist",
+            f"{how}, or set the key to a file that does",
         )
     for number, (key, file) in enumerate(files):
         if (key, file) in files[:number]:
-            raise ValueError(f"{key} names {file} twice, so that its rows would count twice; name it once")
+            raise Refusal(key, f" names {file} twice, so that its rows would count twice", "name it once")
         if file.suffix not in FORMATS and not own_data_set(config):
-            raise ValueError(f"{key}: verl does not read {file}; set it to a file that ends in {', '.join(FORMATS)}")
+            raise Refusal(key, f": verl does not read {file}", f"set it to a file that ends in {', '.join(FORMATS)}")
 
 
 def local_data_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
@@ -63,29 +65,28 @@ def check_columns(config: DictConfig) -> None:
         try:
             schema, rows = pq.read_schema(file), pq.read_metadata(file).num_rows
         except pa.ArrowException as error:
-            raise ValueError(f"{key}: {file} is not a whole parquet file ({error}); prepare it again") from None
-        wrong = f"{key}: {file} has"
+            raise Refusal(key, f": {file} is not a complete parquet file ({error})", "prepare it again") from None
         if not rows:
-            raise ValueError(f"{wrong} no rows; set {key} to a file that has")
+            raise Refusal(key, f": {file} has no rows", f"set {key} to a file that has")
         name = config.data.prompt_key
         if name not in schema.names:
-            raise ValueError(
-                f"{wrong} no column {name}, but {', '.join(schema.names)}; set data.prompt_key to the one with prompts"
-            )
+            what = f": {file} has no column {name}, but {', '.join(schema.names)}"
+            raise Refusal(key, what, "set data.prompt_key to the one with prompts")
         if not set(fields_of(schema.field(name).type, of_list=True)) >= {"role", "content"}:
-            raise ValueError(
-                f"{wrong} a column {name} of {schema.field(name).type}, which is no list of messages with role and "
-                "content; prepare the file anew, or set data.prompt_key to the column that is"
+            raise Refusal(
+                key,
+                f": {file} has a column {name} of {schema.field(name).type}, which is no list of messages with role "
+                "and content",
+                "prepare the file anew, or set data.prompt_key to the column that is",
             )
         if graded and "data_source" not in schema.names:
-            raise ValueError(f"{wrong} no column data_source, by which rewards are computed; prepare it anew with one")
+            what = f": {file} has no column data_source, by which rewards are computed"
+            raise Refusal(key, what, "prepare it anew with one")
         if graded and "ground_truth" not in (
             fields_of(schema.field("reward_model").type) if "reward_model" in schema.names else ()
         ):
-            raise ValueError(
-                f"{wrong} no column reward_model with a field ground_truth, which rewards are computed from; prepare "
-                "it anew with one"
-            )
+            what = f": {file} has no column reward_model with a field ground_truth, which rewards are computed from"
+            raise Refusal(key, what, "prepare it anew with one")
 
 
 def fields_of(kind: object, of_list: bool = False) -> list[str]:
@@ -104,9 +105,10 @@ def check_rollout_counts(config: DictConfig) -> None:
     files = [file for key, file in parquet_files(config) if key == "data.val_files"]
     without = [str(file) for file in files if "__rollout_n__" not in pq.read_schema(file).names]
     if without and len(without) < len(files):
-        raise ValueError(
-            f"data.val_files: {', '.join(without)} have no column __rollout_n__, which the other files have; set "
-            "data.val_files to files that agree"
+        raise Refusal(
+            "data.val_files",
+            f": {', '.join(without)} have no column __rollout_n__, which the other files have",
+            "set data.val_files to files that agree",
         )
 
 
@@ -119,19 +121,23 @@ def check_steps(config: DictConfig) -> None:
     if config.trainer.get("val_only") or len(files) < (1 if isinstance(named, str) else len(named)):
         return
     rows = sum(pq.read_metadata(file).num_rows for file in files)
+    if not rows:
+        return  # check_columns says so
     limit = config.data.get("train_max_samples") or -1
     rows = min(rows, limit) if limit > 0 else rows
     steps_an_epoch, wanted = rows // config.data.train_batch_size, config.trainer.total_training_steps
     if not steps_an_epoch:
-        raise ValueError(
-            f"data.train_batch_size={config.data.train_batch_size} is more than the {rows} prompts of data.train_files;"
-            f" set it to {rows} or less"
+        raise Refusal(
+            "data.train_batch_size",
+            f"={config.data.train_batch_size} is more than the {rows} prompts of data.train_files",
+            f"set it to {rows} or less",
         )
     if wanted and wanted > steps_an_epoch * config.trainer.total_epochs:
-        raise ValueError(
-            f"trainer.total_training_steps={wanted} is more than trainer.total_epochs={config.trainer.total_epochs} of "
-            f"{steps_an_epoch} steps, after which verl ends without a last validation and checkpoint; set "
-            f"trainer.total_epochs={-(-wanted // steps_an_epoch)}, or total_training_steps to null"
+        raise Refusal(
+            "trainer.total_epochs",
+            f"={config.trainer.total_epochs} of {steps_an_epoch} steps are fewer than trainer.total_training_steps="
+            f"{wanted}, and verl ends after them without a last validation and checkpoint",
+            f"set it to {-(-wanted // steps_an_epoch)}, or trainer.total_training_steps to null",
         )
 
 
@@ -142,15 +148,17 @@ def check_vocabulary(config: DictConfig) -> None:
         return
     vocabulary = model_config(folder).get("vocab_size", math.inf)
     for key in KEYS:
-        for where, messages in prompts_of(config, key):
+        for file, messages in prompts_of(config, key):
             try:
-                token = max(tokens_of(where, messages), default=0)
+                token = max(tokens_of(key, file, messages), default=0)
             except ValueError:
                 continue  # check_prompts says so, or verl leaves it out
             if token >= vocabulary:
-                raise ValueError(
-                    f"actor_rollout_ref.model.path: the model in {folder} has {vocabulary} tokens, but its tokenizer "
-                    f"makes the token {token} of {key}; set it to a model with its own tokenizer"
+                raise Refusal(
+                    "actor_rollout_ref.model.path",
+                    f": the model in {folder} has {vocabulary} tokens, but its tokenizer makes the token {token} of "
+                    f"{key}",
+                    "set it to a model with its own tokenizer",
                 )
             break
 
@@ -169,9 +177,9 @@ def check_prompts(config: DictConfig) -> None:
         batch = filtered and key == "data.train_files"
         needed, short, lengths = config.data.train_batch_size if batch else 1, 0, []
         refused = None
-        for where, messages in prompts_of(config, key):
+        for file, messages in prompts_of(config, key):
             try:
-                lengths.append(len(tokens_of(where, messages)))
+                lengths.append(len(tokens_of(key, file, messages)))
             except ValueError as error:
                 if not filtered:
                     raise
@@ -183,26 +191,28 @@ def check_prompts(config: DictConfig) -> None:
         if short < needed and refused:
             raise refused
         if short < needed and lengths:
-            raise ValueError(
-                f"data.max_prompt_length={limit} tokens: {short} of the {len(lengths)} prompts of {key} are as short, "
-                f"{needed} are needed, and the shortest has {min(lengths)}; set it to more"
+            raise Refusal(
+                "data.max_prompt_length",
+                f"={limit} tokens: {short} of the {len(lengths)} prompts of {key} are as short, {needed} are needed, "
+                f"and the shortest has {min(lengths)}",
+                "set it to more",
             )
 
 
-def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[str, list[dict]]]:
-    """(where, messages) of each row of the parquet files under this key, read bit by bit."""
+def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[Path, list[dict]]]:
+    """(file, messages) of each row of the parquet files under this key, read bit by bit."""
     import pyarrow.parquet as pq
 
     for of_key, file in parquet_files(config):
         if of_key == key:
             for batch in pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key]):
-                yield from ((f"{key}: {file}", messages) for messages in batch.column(0).to_pylist())
+                yield from ((file, messages) for messages in batch.column(0).to_pylist())
 
 
-def prompt_tokenizer(config: DictConfig) -> Callable[[str, list[dict]], list[int]] | None:
-    """What makes tokens of (where it stands, messages), as verl does; None where the tokenizer is not on this machine.
+def prompt_tokenizer(config: DictConfig) -> Callable[[str, Path, list[dict]], list[int]] | None:
+    """What makes tokens of (key, file, messages), as verl does; None where this machine has no tokenizer or template.
 
-    ValueError from it: the template refuses the messages.
+    Refusal from it: the template refuses the messages.
     """
     model = config.actor_rollout_ref.model
     folder = Path(model.get("tokenizer_path") or model.path).expanduser()
@@ -212,14 +222,17 @@ def prompt_tokenizer(config: DictConfig) -> Callable[[str, list[dict]], list[int
     options = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or OmegaConf.create(), resolve=True)
     if model.get("custom_chat_template"):
         options["chat_template"] = model.custom_chat_template
+    elif not tokenizer.chat_template:
+        return None
 
-    def tokens(where: str, messages: list[dict]) -> list[int]:
+    def tokens(key: str, file: Path, messages: list[dict]) -> list[int]:
         try:
             text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
         except Exception as error:  # whatever a template raises
-            raise ValueError(
-                f"{where}: the tokenizer's chat template refuses the prompt {messages!r}: {error}; correct the prompt, "
-                "or set actor_rollout_ref.model.custom_chat_template"
+            raise Refusal(
+                key,
+                f": {file}: the tokenizer's chat template refuses the prompt {messages!r}: {error}",
+                "correct the prompt, or set actor_rollout_ref.model.custom_chat_template",
             ) from None
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.cluster import starts_ray
+from balanced_agg.plugin.refusal import Refusal
 
 KEY = "actor_rollout_ref.model.path"
 
@@ -30,12 +31,13 @@ def check_chat_template(config: DictConfig) -> None:
     if not path.is_absolute() and not path.exists() and name.count("/") <= 1:
         return refuse_offline(config, key, name)
     if not path.is_dir():
-        raise ValueError(f"{key}: {path} is not a directory; set it to a model directory or hub id")
+        raise Refusal(key, f": {path} is not a directory", "set it to a model directory or hub id")
     tokenizer = load_tokenizer(path, model.get("trust_remote_code", False))
     if not model.get("custom_chat_template") and not tokenizer.chat_template:
-        raise ValueError(
-            f"{key}: the tokenizer in {path} has no chat template, which verl needs to build prompts; set "
-            "actor_rollout_ref.model.custom_chat_template, or choose an instruction-tuned model"
+        raise Refusal(
+            key,
+            f": the tokenizer in {path} has no chat template, which verl needs to build prompts",
+            "set actor_rollout_ref.model.custom_chat_template, or choose an instruction-tuned model",
         )
 
 
@@ -49,9 +51,10 @@ def refuse_offline(config: DictConfig, key: str, hub_id: str) -> None:
     from huggingface_hub import try_to_load_from_cache
 
     if not isinstance(try_to_load_from_cache(hub_id, "tokenizer_config.json"), str):
-        raise ValueError(
-            f"{key}={hub_id} is no directory here and not in the hub's cache, and HF_HUB_OFFLINE is on; set it to a "
-            "model directory, or export HF_HUB_OFFLINE=0"
+        raise Refusal(
+            key,
+            f"={hub_id} is no directory here and not in the hub's cache, and HF_HUB_OFFLINE is on",
+            f"set it to a model directory, or `hf download {hub_id}` first, or export HF_HUB_OFFLINE=0",
         )
 
 
@@ -62,10 +65,8 @@ def load_tokenizer(path: Path, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever the tokenizer's own class raises
-        raise ValueError(
-            f"{KEY}: the tokenizer in {path} cannot be loaded ({str(error).splitlines()[0]}); copy the model's "
-            "directory anew"
-        ) from None
+        what = f": the tokenizer in {path} cannot be loaded ({str(error).splitlines()[0]})"
+        raise Refusal(KEY, what, "copy the model's directory anew") from None
 
 
 def check_model_files(config: DictConfig) -> None:
@@ -77,10 +78,10 @@ def check_model_files(config: DictConfig) -> None:
     index = folder / "model.safetensors.index.json"
     named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
     if absent := sorted(name for name in named if not (folder / name).is_file()):
-        raise ValueError(f"{KEY}: {folder} lacks {', '.join(absent)}, which its index names; copy the directory anew")
+        raise Refusal(KEY, f": {folder} lacks {', '.join(absent)}, which its index names", "copy the directory anew")
     files = sorted(folder.glob("*.safetensors"))
     if not files and not any(folder.glob("*.bin")):
-        raise ValueError(f"{KEY}: {folder} has no weights (*.safetensors); set it to a directory that has")
+        raise Refusal(KEY, f": {folder} has no weights (*.safetensors)", "set it to a directory that has")
 
     from safetensors import SafetensorError, safe_open
 
@@ -89,7 +90,7 @@ def check_model_files(config: DictConfig) -> None:
             with safe_open(file, "numpy"):  # it holds the size of the file against its header
                 pass
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{KEY}: {file} is torn ({error}); copy it anew") from None
+            raise Refusal(KEY, f": {file} is incomplete ({error})", "copy it anew") from None
 
 
 def model_config(folder: Path) -> dict[str, Any]:
@@ -97,9 +98,8 @@ def model_config(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{KEY}: {folder} has no config.json that can be read ({error}); set it to a model directory"
-        ) from None
+        what = f": {folder} has no config.json that can be read ({error})"
+        raise Refusal(KEY, what, "set it to a model directory") from None
     return found | found.get("text_config", {})
 
 
@@ -113,10 +113,11 @@ def check_context(config: DictConfig) -> None:
     if positions is None and folder:
         positions = model_config(folder).get("max_position_embeddings")
     if window and positions and window > positions:
-        raise ValueError(f"{window_key}={window} is more than the model's {positions} positions; set it to null")
+        raise Refusal(window_key, f"={window} is more than the model's {positions} positions", "set it to null")
     for key, limit in ((window_key, window), (positions_key, positions)):
         if limit and longest > limit:
-            raise ValueError(
-                f"data.max_prompt_length + data.max_response_length = {longest} tokens are more than the {limit} of "
-                f"{key}; set data.max_response_length to {limit - data.max_prompt_length} or less, or that key to more"
+            raise Refusal(
+                "data.max_prompt_length + data.max_response_length",
+                f" = {longest} tokens are more than the {limit} of {key}",
+                f"set data.max_response_length to {limit - data.max_prompt_length} or less, or that key to more",
             )

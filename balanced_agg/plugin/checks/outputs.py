@@ -13,6 +13,7 @@ from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.checks.model import local_model, model_config
 from balanced_agg.plugin.checks.wandb_login import logged_in
 from balanced_agg.plugin.guard import checkpoints
+from balanced_agg.plugin.refusal import Refusal
 
 # What verl 0.9.1 imports for a logger; it asserts the names, but when everything runs.
 LOGGERS = {
@@ -38,17 +39,19 @@ def check_loggers(config: DictConfig) -> None:
     named = [named] if isinstance(named, str) else list(named or [])
     for name in named:
         if name not in LOGGERS:
-            raise ValueError(f"trainer.logger={name} is unknown; set it to some of {', '.join(LOGGERS)}")
+            raise Refusal("trainer.logger", f"={name} is unknown", f"set it to some of {', '.join(LOGGERS)}")
         if LOGGERS[name] and importlib.util.find_spec(LOGGERS[name]) is None:
-            raise ValueError(f"trainer.logger={name} needs {LOGGERS[name]}; pip install it, or leave it out")
+            raise Refusal("trainer.logger", f"={name} needs {LOGGERS[name]}", "pip install it, or leave it out")
     variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     mode = variables.get("WANDB_MODE", os.environ.get("WANDB_MODE", "online"))
     # The nodes of a cluster have environments of their own.
     if {"wandb", "tracking"} & {*named} and mode == "online" and starts_ray(config):
         if not logged_in():
-            raise ValueError(
-                "trainer.logger has wandb, WANDB_MODE is online and there is no key; export WANDB_API_KEY, or run "
-                "`wandb login`, or set WANDB_MODE=offline, or trainer.logger=[console,file]"
+            raise Refusal(
+                "trainer.logger",
+                " has wandb, WANDB_MODE is online and there is no key",
+                "export WANDB_API_KEY, or run `wandb login`, or set WANDB_MODE=offline, or "
+                "trainer.logger=[console,file]",
             )
 
 
@@ -63,7 +66,7 @@ def check_folders(config: DictConfig) -> None:
         folder = Path(named).absolute()
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise ValueError(f"{key}={named} cannot be written: {there} is no writable folder; set it to another")
+            raise Refusal(key, f"={named} cannot be written: {there} is no writable folder", "set it to another")
 
 
 def check_resume(config: DictConfig) -> None:
@@ -71,25 +74,26 @@ def check_resume(config: DictConfig) -> None:
     trainer, gpus = config.trainer, all_gpus(config)
     if trainer.resume_mode == "disable":
         return
-    named = f"trainer.resume_from_path={trainer.resume_from_path}"
     if trainer.resume_mode == "resume_path":
         path = trainer.resume_from_path
+        key, named = "trainer.resume_from_path", f"={path}"
         if not isinstance(path, str) or not re.search(r"global_step_\d+/?$", path) or not Path(path).is_dir():
-            raise ValueError(f"{named} is no checkpoint; set it to a folder …/global_step_N that is there")
+            raise Refusal(key, f"{named} is no checkpoint", "set it to a folder …/global_step_N that is there")
         folder = Path(path)
+        if reason := checkpoints.what_is_amiss(folder):
+            raise Refusal(key, f"{named}: {reason}", "name another checkpoint")
     else:
         folder = newest_checkpoint(Path(trainer.default_local_dir))
         if folder is None:
             return
-        named = f"trainer.default_local_dir={folder.parent} has checkpoints, and {folder.name}"
+        key, named = "trainer.default_local_dir", f"={folder.parent} has checkpoints, and {folder.name}"
     remedy = "set run.dir to another folder, or trainer.resume_mode=disable"
     shards = [path.name for path in (folder / "actor").glob("model_world_size_*_rank_*.pt")]
     if sizes := {int(name.split("_")[3]) for name in shards} - {gpus}:
-        raise ValueError(
-            f"{named} is of {max(sizes)} ranks, but trainer.nnodes x trainer.n_gpus_per_node = {gpus}; "
-            f"{remedy}, or use as many ranks"
-        )
-    refuse_other_model(config, folder, f"{named} is of another model", remedy)
+        what = f"{named} is of {max(sizes)} ranks, but trainer.nnodes x trainer.n_gpus_per_node = {gpus}"
+        raise Refusal(key, what, f"{remedy}, or use as many ranks")
+    if other := other_model(config, folder):
+        raise Refusal(key, f"{named} is of another model than {other}", remedy)
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -101,14 +105,13 @@ def newest_checkpoint(run: Path) -> Path | None:
     return folder if folder and folder.is_dir() else None
 
 
-def refuse_other_model(config: DictConfig, folder: Path, what: str, remedy: str) -> None:
+def other_model(config: DictConfig, folder: Path) -> str | None:
+    """How the model of the config differs from that of the checkpoint in `folder`; None if it does not."""
     saved, model = folder / "actor/huggingface/config.json", local_model(config)
     if not saved.is_file() or model is None:
-        return
+        return None
     was, now = json.loads(saved.read_text()), model_config(model)
     was |= was.get("text_config", {})
     if differ := [key for key in SHAPES if key in was and key in now and was[key] != now[key]]:
-        raise ValueError(
-            f"{what} than actor_rollout_ref.model.path={model}: {differ[0]} was {was[differ[0]]} and "
-            f"is {now[differ[0]]}; {remedy}"
-        )
+        return f"actor_rollout_ref.model.path={model}: {differ[0]} was {was[differ[0]]} and is {now[differ[0]]}"
+    return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.data import parquet_files
+from balanced_agg.plugin.refusal import Refusal
 
 FUNCTION = "reward.custom_reward_function"
 OURS = "pkg://balanced_agg.rewards"
@@ -29,7 +30,7 @@ def check_dead_rewards(config: DictConfig) -> None:
     for dead, alive in DEAD_SECTIONS.items():
         value = OmegaConf.select(config, dead)
         if keys := set_keys(value, dead):
-            raise ValueError(f"{keys[0]} is read by nothing in verl 0.9.1; remove it, and set {alive}")
+            raise Refusal(keys[0], " is read by nothing in verl 0.9.1", f"remove it, and set {alive}")
 
 
 def set_keys(value: object, key: str) -> list[str]:
@@ -46,27 +47,27 @@ def check_reward_function(config: DictConfig) -> None:
         return
     file = source_of(path)
     if file is None or not file.is_file():
-        raise ValueError(f"{FUNCTION}.path={path} does not exist; set it to a file, or to pkg://MODULE")
+        raise Refusal(f"{FUNCTION}.path", f"={path} does not exist", "set it to a file, or to pkg://MODULE")
     if file.suffix != ".py":
         return
     try:
         source = file.read_text()
         tree, names = ast.parse(source), symtable.symtable(source, str(file), "exec")
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{FUNCTION}.path: {file} is no Python ({error}); correct it") from None
+        raise Refusal(f"{FUNCTION}.path", f": {file} is no Python ({error})", "correct it") from None
     if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree)):
         return
     defined = {symbol.get_name() for symbol in names.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     if name not in defined:
         functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        raise ValueError(
-            f"{FUNCTION}.name={name} is not defined in {file}; set it to one of its functions ({', '.join(functions)})"
-        )
+        remedy = f"set it to one of its functions ({', '.join(functions)})"
+        raise Refusal(f"{FUNCTION}.name", f"={name} is not defined in {file}", remedy)
     values = [
         node.value for node in tree.body if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets)
     ]
     if values and isinstance(values[-1], ast.Constant | ast.List | ast.Dict | ast.Tuple | ast.Set | ast.JoinedStr):
-        raise ValueError(f"{FUNCTION}.name={name} is {ast.unparse(values[-1])} in {file}; set it to a function")
+        what = f"={name} is {ast.unparse(values[-1])} in {file}"
+        raise Refusal(f"{FUNCTION}.name", what, "set it to a function")
 
 
 def source_of(path: str) -> Path | None:
@@ -89,9 +90,9 @@ def check_reward_options(config: DictConfig) -> None:
     taken = inspect.signature(compute_score).parameters
     for name, value in options.items():
         if name not in taken:
-            raise ValueError(f"{FUNCTION}.reward_kwargs.{name} is no option of {OURS}; remove it")
+            raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f" is no option of {OURS}", "remove it")
         if name in ("time_limit", "processes") and not (isinstance(value, int | float) and value > 0):
-            raise ValueError(f"{FUNCTION}.reward_kwargs.{name}={value}; set it to a number above 0")
+            raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f"={value}", "set it to a number above 0")
 
     manager, settings = config.reward.reward_manager, config.reward.get("reward_kwargs") or {}
     penalty = settings.get("overlong_buffer_cfg") or {}
@@ -99,15 +100,14 @@ def check_reward_options(config: DictConfig) -> None:
         return
     key = "reward.reward_kwargs.overlong_buffer_cfg"
     if manager.name in ("naive", "gdpo", "rate_limited", "remote"):
-        raise ValueError(
-            f"{key}.enable=True with reward.reward_manager.name={manager.name}, which has no such penalty; set the "
-            "manager to dapo"
-        )
+        what = f"=True with reward.reward_manager.name={manager.name}, which has no such penalty"
+        raise Refusal(f"{key}.enable", what, "set the manager to dapo")
     longest = settings.get("max_resp_len")
     if not longest or not 0 < penalty.len <= longest:
-        raise ValueError(
-            f"{key}.len={penalty.get('len')} tokens of reward.reward_kwargs.max_resp_len={longest}; set len to less, "
-            "and max_resp_len to data.max_response_length"
+        raise Refusal(
+            f"{key}.len",
+            f"={penalty.get('len')} tokens of reward.reward_kwargs.max_resp_len={longest}",
+            "set len to less, and max_resp_len to data.max_response_length",
         )
 
 
@@ -123,10 +123,8 @@ def check_group_filter(config: DictConfig) -> None:
         or ours
         and chosen.metric not in (*known, "grader_failed", "overlong", "overlong_reward")
     ):
-        raise ValueError(
-            f"algorithm.filter_groups.metric={chosen.get('metric')} is no number that comes with a reward; set it to "
-            f"one of {', '.join(known)}"
-        )
+        what = f"={chosen.get('metric')} is no number that comes with a reward"
+        raise Refusal("algorithm.filter_groups.metric", what, f"set it to one of {', '.join(known)}")
 
 
 def check_graders(config: DictConfig) -> None:
@@ -148,4 +146,5 @@ def check_graders(config: DictConfig) -> None:
                 for source in pq.read_table(file, columns=["data_source"])["data_source"].unique().to_pylist():
                     check_source(source, **options)
         except ValueError as error:
-            raise ValueError(f"{key}: {file}: {error}") from None
+            remedy = f"set {key} to other files, or {FUNCTION}.path to a function that grades these"
+            raise Refusal(key, f": {file}: {error}", remedy) from None

@@ -6,6 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from balanced_agg.plugin.refusal import Refusal
+
 # Whole numbers of at least this, by key. A key that the config lacks is not looked at.
 AT_LEAST = {
     "data.train_batch_size": 1,
@@ -51,13 +53,13 @@ def check_numbers(config: DictConfig) -> None:
         if value is None and key in AT_LEAST_OR_NULL:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{key}={value!r}; set it to a whole number of at least {least}")
+            raise Refusal(key, f"={value!r}", f"set it to a whole number of at least {least}")
     for key, (zero_too, high, meaning) in BETWEEN.items():
         value = OmegaConf.select(config, key, default=1)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not (0 < value <= high or zero_too and value == 0):
             bounds = f"{'of at least' if zero_too else 'above'} 0" + (f" and at most {high}" if high < math.inf else "")
-            raise ValueError(f"{key}={value!r}: {meaning}; set it to a number {bounds}")
+            raise Refusal(key, f"={value!r}: {meaning}", f"set it to a number {bounds}")
 
 
 def check_names(config: DictConfig) -> None:
@@ -65,7 +67,7 @@ def check_names(config: DictConfig) -> None:
     for key, usual in USUAL_NAMES.items():
         name = OmegaConf.select(config, key, default=usual[0])
         if name not in usual and name not in (known := dict(_registries(config)).get(key, usual)):
-            raise ValueError(f"{key}={name} is unknown; set it to one of {', '.join(sorted({*usual, *known}))}")
+            raise Refusal(key, f"={name} is unknown", f"set it to one of {', '.join(sorted({*usual, *known}))}")
 
 
 # Of verl 0.9.1, so that its registries are imported only for another name. The first is what a config without the

@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from balanced_agg.commands.doctor.probes import composing
-from balanced_agg.plugin import checks as launch_checks
+from balanced_agg.plugin.checks import CHECKS
 from tests.composed import ROOT, compose_recipe, stand_in_data
 from tests.plugin.guard.test_resume import Trainer
 
@@ -20,7 +20,8 @@ def on_cpu(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where no cluster has left its address
     monkeypatch.setattr(composing, "auto_set_device", lambda config: None)  # verl has long chosen in this process
-    monkeypatch.setattr(launch_checks, "check_chat_template", lambda config: None)  # needs the prepared model
+    without_model = tuple(check for check in CHECKS if check.__name__ != "check_chat_template")  # it is not prepared
+    monkeypatch.setattr(composing, "CHECKS", without_model)
     yield
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
@@ -36,12 +37,6 @@ def refused(tmp_path):
     return checks
 
 
-def test_the_checks_are_those_that_check_launch_makes():
-    made = set(launch_checks.check_launch.__code__.co_names)
-    assert {name for name in vars(launch_checks) if name.startswith("check_")} - {"check_launch"} == made
-    assert len(composing.launch_checks_alone()) == len(made)
-
-
 def test_a_sound_recipe_is_refused_by_nothing(refused):
     assert refused() == set()
 
@@ -54,6 +49,11 @@ def test_all_refusals_are_found_not_only_the_first(refused):
 def test_verls_own_validation_is_asked_too(refused):
     micro_batches_of_no_size = "actor_rollout_ref.actor.use_dynamic_bsz=False"
     assert refused(micro_batches_of_no_size) == {"verl's validation"}
+
+
+def test_what_comes_of_a_refusal_is_not_another_one(refused):
+    assert refused("actor_rollout_ref.rollout.n=null") == {"numbers"}  # of which later checks crash
+    assert refused("data.train_batch_size=5000", "trainer.nnodes=2") == {"steps", "cluster"}
 
 
 def test_missing_data_is_named_once():

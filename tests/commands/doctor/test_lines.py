@@ -196,7 +196,7 @@ def test_only_an_online_run_needs_a_wandb_key(mode, logged_in, status):
 def test_wandb_is_offline_by_default_and_the_recipes_own_mode_counts():
     assert check_wandb(gpu_facts()).detail.startswith("offline")
     recipe = {"asks": asks(wandb_mode="online"), "refusals": [], "data": []}
-    assert check_wandb(gpu_facts(recipe=recipe)).status == FAIL
+    assert check_wandb(gpu_facts(recipe=recipe)).status == WARN  # here: its launch check knows where it will run
     recipe["asks"]["loggers"] = ["console"]
     assert check_wandb(gpu_facts(recipe=recipe)).status == OK
 

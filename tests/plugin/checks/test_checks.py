@@ -19,6 +19,7 @@ from verl.utils.config import validate_config
 from verl.utils.tracking import Tracking
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
+from balanced_agg.commands.doctor.probes.composing import refusals
 from balanced_agg.plugin.checks import UNGROUPED_ESTIMATORS, check_launch
 from balanced_agg.plugin.checks.cluster import ray_address_file
 from balanced_agg.plugin.checks.outputs import LOGGERS
@@ -72,8 +73,11 @@ def test_a_mistake_is_refused_with_the_key_to_change(case, good, tmp_path, monke
     case = prepare(case, good, tmp_path)
     for name, value in case.environment.items():
         monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ValueError, match=re.escape(case.says)):
-        validate_config(compose_recipe("arithmetic", *case.command[2:]), use_reference_policy=False, use_critic=False)
+    config = compose_recipe("arithmetic", *case.command[2:])
+    with pytest.raises(ValueError, match=re.escape(case.says)) as launch:
+        validate_config(config, use_reference_policy=False, use_critic=False)
+    (said,) = refusals(config)  # by the doctor: once, in the same words
+    assert str(launch.value) == f"{said['what']}; {said['remedy']}"
 
 
 WORKS = {
@@ -94,12 +98,9 @@ WORKS = {
     "validation alone, on fewer prompts than a batch": ["trainer.val_only=true", "data.train_batch_size=8192"],
     "no checkpoints, in a folder that cannot be": ["trainer.save_freq=-1", "trainer.default_local_dir=/dev/null/x"],
     "rollouts on ranks of their own": [
-        ASYNC,
+        *ASYNC,
         "trainer.v1.separate_async.parameter_sync_step=2",
         f"{ACTOR}.ppo_mini_batch_size=4",
-        f"{ROLLOUT}.nnodes=1",
-        f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-        "ray_kwargs.ray_init.num_gpus=2",
     ],
     "an evaluation": ["+evaluation=validation_only"],
     "one logger, and no checkpoint to go on from": ["trainer.resume_mode=disable", "trainer.logger=console"],

@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from verl.utils.device import auto_set_device
 
 from balanced_agg.commands.doctor.probes import described
 from balanced_agg.commands.recipes import compose_recipe
-from balanced_agg.plugin import checks as launch_checks
+from balanced_agg.plugin.checks import CHECKS, CPUS_PER_RANK, local_data_files, needed_cpus
 from balanced_agg.plugin.guard import checkpoints
+from balanced_agg.plugin.refusal import Refusal
 
 
 def examine(recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def examine(recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
         # Hydra goes on with its search path, or with a link to its manual.
         what = str(error).partition("Config search path")[0].partition("See https://hydra.cc")[0]
         return {"usage_error": " ".join(what.split())}
-    return {"asks": asks(config), "refusals": list(refusals(config)), "data": list(data_files(config))}
+    return {"asks": asks(config), "refusals": refusals(config), "data": list(data_files(config))}
 
 
 def composed(recipe: str, overrides: Sequence[str]) -> DictConfig:
@@ -56,8 +57,8 @@ def asks(config: DictConfig) -> dict[str, Any]:
         "device": config.trainer.device,
         "nodes": nodes,
         "ranks_a_node": ranks_a_node,
-        "cpus_a_rank": launch_checks.CPUS_PER_RANK,
-        "ray_cpus": launch_checks.needed_cpus(config),
+        "cpus_a_rank": CPUS_PER_RANK,
+        "ray_cpus": needed_cpus(config),
         "ray_address": select("ray_kwargs.ray_init.address"),
         "num_cpus": select("ray_kwargs.ray_init.num_cpus"),
         "num_gpus": select("ray_kwargs.ray_init.num_gpus"),
@@ -67,7 +68,6 @@ def asks(config: DictConfig) -> dict[str, Any]:
         "checkpoints": checkpoints_on_disk(config, guarded=os.environ.get("BALANCED_AGG_GUARD") == "1"),
         "model_size": select("run.model_size"),
         "model": model(config),
-        "prompts_a_step": config.data.train_batch_size,
         "loggers": [loggers] if isinstance(loggers, str) else list(loggers),
         "wandb_mode": select("ray_kwargs.ray_init.runtime_env.env_vars.WANDB_MODE"),
     }
@@ -95,20 +95,17 @@ def model(config: DictConfig) -> dict[str, Any]:
     if "://" in path:
         return {"path": path, "kind": "remote"}
     if folder.is_absolute() or folder.exists():
-        return {"path": path, "kind": "folder", "present": (folder / "config.json").is_file()}
+        return {"path": path, "kind": "folder"}
     from huggingface_hub import try_to_load_from_cache
 
-    variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
-    offline = str(variables.get("HF_HUB_OFFLINE", "0")).lower() in ("1", "true", "yes", "on")
-    cached = isinstance(try_to_load_from_cache(path, "config.json"), str)
-    return {"path": path, "kind": "hub", "present": cached, "offline": offline}
+    return {"path": path, "kind": "hub", "cached": isinstance(try_to_load_from_cache(path, "config.json"), str)}
 
 
 def data_files(config: DictConfig) -> Iterator[dict[str, Any]]:
     """Key, path and rows of each local data file that is there; rows are None where they cannot be counted."""
     import pyarrow.parquet as pq
 
-    for key, file in launch_checks.local_data_files(config):
+    for key, file in local_data_files(config):
         if file.exists():
             try:
                 rows = pq.read_metadata(file).num_rows
@@ -117,28 +114,27 @@ def data_files(config: DictConfig) -> Iterator[dict[str, Any]]:
             yield {"key": key, "file": str(file), "rows": rows}
 
 
-def refusals(config: DictConfig) -> Iterator[dict[str, str]]:
-    """What each launch check, and verl's own validation, has against the config; check_launch stops at the first."""
-    for check in launch_checks_alone():
+def refusals(config: DictConfig) -> list[dict[str, str]]:
+    """What the launch checks have against the config, each fault once; a launch stops at the first.
+
+    Several checks may meet one fault: what counts is the first refusal of a key. Any other exception after a refusal
+    comes of it, since a check relies on those before it. As at a launch, verl's own validation has the last word.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for check in CHECKS:
+        name = check.__name__.removeprefix("check_")
         try:
             check(config)
-        except FileNotFoundError:
-            continue  # a check that reads data: check_data_files has named what is missing
+        except Refusal as refusal:
+            said = {"check": name, "what": f"{refusal.key}{refusal.what}", "remedy": refusal.remedy}
+            found.setdefault(refusal.key, said)
         except Exception as error:
-            yield {"check": check.__name__.removeprefix("check_"), "error": message(error)}
-    validate = inspect.unwrap(verl_config.validate_config)
-    try:
-        validate(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    except Exception as error:
-        yield {"check": "verl's validation", "error": message(error)}
-
-
-def launch_checks_alone() -> list[Callable[[DictConfig], None]]:
-    """The checks that check_launch makes one after the other."""
-    names = [name for name in vars(launch_checks) if name.startswith("check_") and name != "check_launch"]
-    return [getattr(launch_checks, name) for name in names]
-
-
-def message(error: Exception) -> str:
-    """Of our own refusals and verl's assertions, the text says all; of anything else, the type says more."""
-    return " ".join(str(error).split()) if isinstance(error, ValueError | AssertionError) else described(error)
+            if not found:
+                found[name] = {"check": name, "what": described(error), "remedy": ""}
+    if not found:
+        validate = inspect.unwrap(verl_config.validate_config)
+        try:
+            validate(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+        except Exception as error:
+            return [{"check": "verl's validation", "what": described(error), "remedy": ""}]
+    return list(found.values())
