@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from verl.trainer.ppo.core_algos import agg_loss
 
+from balanced_agg.commands.terminal import print_table
 from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
 
@@ -198,13 +199,6 @@ def verdict(value: float, target: float) -> str:
     return f"<= {target:g} {'ok' if value <= target else 'MISSED'}"
 
 
-def print_table(title: str, header: list[str], lines: list[list[str]]) -> None:
-    widths = [max(len(line[column]) for line in [header, *lines]) for column in range(len(header))]
-    print(f"\n{title}")
-    for line in [header, ["-" * width for width in widths], *lines]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
 def main() -> None:
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
@@ -223,7 +217,6 @@ def main() -> None:
 
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads")
     print_table(
-        "policy loss, forward + backward, float32 (ratios: to token-mean)",
         ["rows x tokens", "aggregation", "median ms", "fastest", "ratio", "", "peak MiB", "ratio", ""],
         [
             [
@@ -240,9 +233,10 @@ def main() -> None:
             for line in losses
             for ours in [line["aggregation"] == "balanced"]
         ],
+        title="\npolicy loss, forward + backward, float32 (ratios: to token-mean)",
+        text_columns=2,
     )
     print_table(
-        'length_divisors("balanced") on the CPU, once a step (growth: exponent of the fastest time in the rows)',
         ["rows x tokens", "median ms", "fastest", "", "growth", ""],
         [
             [
@@ -255,9 +249,9 @@ def main() -> None:
             ]
             for line in counted
         ],
+        title='\nlength_divisors("balanced") on the CPU, once a step (growth: exponent of the time in the rows)',
     )
     print_table(
-        "diagnostics of all rules on the CPU, once a step",
         ["rows x tokens", "median ms", "fastest", ""],
         [
             [
@@ -268,6 +262,7 @@ def main() -> None:
             ]
             for line in diagnosed
         ],
+        title="\ndiagnostics of all rules on the CPU, once a step",
     )
 
     if args.json:

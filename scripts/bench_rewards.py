@@ -13,9 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from balanced_agg.commands.terminal import print_table
 from balanced_agg.rewards import compute_score
 
 GRADES = 2_000
@@ -51,13 +49,14 @@ def main() -> None:
             "set BALANCED_AGG_REAL_DATA to a folder with math500.jsonl and the others named at the top of this script"
         )
     folder = Path(os.environ["BALANCED_AGG_REAL_DATA"])
-    table = Table("golds", "answers", "grades/s", "mean score", "failed", title=f"2 processes, {GRADES} grades each")
+    rows = []
     for data_source, (file, gold_of) in GOLDS.items():
         golds = [gold_of(json.loads(line)) for line in (folder / file).read_text().splitlines()]
         for kind, answers in (("right", golds), ("wrong", golds[1:] + golds[:1])):
             speed, score, failed = grades_per_second(data_source, list(zip(golds, answers, strict=True)))
-            table.add_row(data_source, kind, f"{speed:.0f}", f"{score:.3f}", f"{failed:.4f}")
-    Console().print(table)
+            rows.append((data_source, kind, f"{speed:.0f}", f"{score:.3f}", f"{failed:.4f}"))
+    header = ("golds", "answers", "grades/s", "mean score", "failed")
+    print_table(header, rows, title=f"2 processes, {GRADES} grades each", text_columns=2)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,57 @@
-"""Tables and progress for people: by rich on a terminal, plain text anywhere else."""
+"""Tables, messages and progress for people: by rich on a terminal, plain text anywhere else."""
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import HEAVY_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-# Messages and progress; stdout has results only.
+# Results alone go to stdout; messages and progress to stderr.
+results = Console(highlight=False)
 messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def print_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", caption: str = "", text_columns: int = 1
+    header: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    title: str = "",
+    caption: str = "",
+    text_columns: int = 1,
 ) -> None:
     """A rich table on a terminal; elsewhere aligned columns under a plain header, a line a row, nothing cut or wrapped.
 
-    The first `text_columns` stand left, the others are numbers and stand right. Cells are plain text, no markup.
+    The first `text_columns` stand left, the others are numbers and stand right. Cells are plain text, no markup; a
+    rich Text brings a style. With an empty header, only the rows are printed.
     """
-    rows = [[str(cell) for cell in row] for row in rows]
-    console = Console()
-    if console.is_terminal:
-        table = Table(title=escape(title) or None, caption=escape(caption) or None, title_justify="left")
-        for column, name in enumerate(header):
-            table.add_column(escape(name), justify="left" if column < text_columns else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+    lines = [[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows]
+    if results.is_terminal:
+        table = Table(
+            title=Text(title) if title else None,
+            caption=Text(caption) if caption else None,
+            title_justify="left",
+            show_header=bool(header),
+            box=HEAVY_HEAD if header else None,
+        )
+        for column, name in enumerate(header or lines[0]):
+            table.add_column(Text(str(name)), justify="left" if column < text_columns else "right", overflow="fold")
+        for line in lines:
+            table.add_row(*line)
+        results.print(table)
         return
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = ["  ".join(_aligned(row, widths, text_columns)).rstrip() for row in (header, *rows)]
-    print(*([title] if title else []), *lines, *([caption] if caption else []), sep="\n")
+    plain = [list(header), *([cell.plain for cell in line] for line in lines)]
+    plain = [row for row in plain if row]
+    widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
+    printed = ["  ".join(_aligned(row, widths, text_columns)).rstrip() for row in plain]
+    print(*([title] if title else []), *printed, *([caption] if caption else []), sep="\n")
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int], text_columns: int) -> list[str]:
     sized = enumerate(zip(row, widths, strict=True))
     return [cell.ljust(width) if column < text_columns else cell.rjust(width) for column, (cell, width) in sized]
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Sentences, plain: broken between words on a terminal, and not at all elsewhere."""
+    for line in lines:
+        results.print(line, soft_wrap=not results.is_terminal, markup=False)

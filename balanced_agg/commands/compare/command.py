@@ -11,7 +11,7 @@ from balanced_agg.commands.compare.groups import settings
 from balanced_agg.commands.compare.pictures import overview, picture, plots
 from balanced_agg.commands.compare.report import html
 from balanced_agg.commands.compare.summary import summarize
-from balanced_agg.commands.terminal import messages, print_table
+from balanced_agg.commands.terminal import messages, print_lines, print_table
 from balanced_agg.runs.run import read_runs
 from balanced_agg.runs.wandb_log import WandbError
 
@@ -59,5 +59,4 @@ def show(summary: dict) -> None:
             print()
         print_table(table.FINAL_HEADER, table.final_rows(setting), table.title(setting), table.FINAL_CAPTION)
         print()
-    for remark in table.remarks(summary):
-        print(remark)
+    print_lines(table.remarks(summary))

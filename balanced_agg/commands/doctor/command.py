@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
@@ -16,7 +14,7 @@ from balanced_agg.commands.doctor.services import check_services
 from balanced_agg.commands.doctor.verl_lines import check_verl
 from balanced_agg.commands.doctor.versions import check_versions
 from balanced_agg.commands.recipes import check_recipe_name
-from balanced_agg.commands.terminal import messages
+from balanced_agg.commands.terminal import messages, print_lines, print_table, results
 
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 
@@ -56,21 +54,13 @@ def usage_error(message: str) -> int:
 
 
 def report(checks: Sequence[Check]) -> None:
-    """Colours and wrapped columns on a terminal; elsewhere a line a check, the remedy after an arrow."""
-    console = Console()
-    counts = [f"{sum(check.status == status for check in checks)} {status}" for status in (OK, WARN, FAIL)]
-    if console.is_terminal:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        for check in checks:
-            text = Text(check.detail)
-            if check.remedy:
-                text.append(f"\n→ {check.remedy}", style=COLOURS[check.status] if check.status != OK else "dim")
-            table.add_row(Text(check.status, style=COLOURS[check.status]), Text(check.check), text)
-        console.print(table)
-        console.print(", ".join(counts), highlight=False)
-        return
-    width = max(len(check.check) for check in checks)
+    """A line a check with its remedy behind an arrow, which has a line of its own on a terminal."""
+    arrow = "\n→" if results.is_terminal else " ->"
+    rows = []
     for check in checks:
-        arrow = f" -> {check.remedy}" if check.remedy else ""
-        print(f"{check.status:4}  {check.check:{width}}  {check.detail}{arrow}")
-    print(", ".join(counts))
+        found = Text(check.detail)
+        if check.remedy:
+            found.append(f"{arrow} {check.remedy}", style=COLOURS[check.status] if check.status != OK else "dim")
+        rows.append((Text(check.status, style=COLOURS[check.status]), check.check, found))
+    print_table((), rows, text_columns=3)
+    print_lines([", ".join(f"{sum(check.status == status for check in checks)} {status}" for status in COLOURS)])

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from balanced_agg.commands.inspect.answer import sentences
@@ -13,7 +12,7 @@ from balanced_agg.commands.inspect.lengths import length_counter
 from balanced_agg.commands.inspect.read import LeftOut, columns_of, find_files, find_parts, step_order
 from balanced_agg.commands.inspect.steps import Question, StepMeasures, measured_steps
 from balanced_agg.commands.inspect.table import as_data, legend, print_tables
-from balanced_agg.commands.terminal import messages
+from balanced_agg.commands.terminal import messages, print_lines
 
 
 def run(
@@ -55,11 +54,9 @@ def run(
     if as_json:
         print(json.dumps(as_data(steps, left_out, made_from), indent=2))
     else:
-        results = Console(highlight=False)
         print_tables(steps, question.lengths.unit)
         for lines in (sentences(steps), [*_conditions(made_from), *_remarks(left_out)], legend()):
-            # Broken between words on a terminal, and not at all elsewhere.
-            results.print("", *lines, sep="\n", soft_wrap=not results.is_terminal, markup=False)
+            print_lines(["", *lines])
     if out is not None:
         from balanced_agg.commands.inspect.picture import draw
 
