@@ -1,7 +1,11 @@
 """Recipes composed in this process, as `balanced-agg train` composes them, and data files for them."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.commands import recipes
@@ -9,8 +13,24 @@ from balanced_agg.commands import recipes
 ROOT = Path(__file__).parent.parent
 
 
-def compose_recipe(recipe: str, *overrides: str, folder: Path = recipes.RECIPES) -> DictConfig:
+@cache
+def _composed(recipe: str, overrides: tuple[str, ...], folder: Path, root: Path) -> DictConfig:
     return recipes.compose_recipe(recipe, overrides, folder)
+
+
+def compose_recipe(recipe: str, *overrides: str, folder: Path = recipes.RECIPES) -> DictConfig:
+    """Compose once for each choice of config files; set values on a copy, by the function Hydra sets them with."""
+    values = [override for override in overrides if _sets_a_value(override)]
+    choices = tuple(override for override in overrides if override not in values)
+    config = deepcopy(_composed(recipe, choices, folder, recipes.root()))
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), config)
+    return config
+
+
+def _sets_a_value(override: str) -> bool:
+    """Whether it is surely no choice of a config file: `trainer.nnodes=2`, unlike `hardware=cpu`, `a@b.c=d`."""
+    key = override.partition("=")[0]
+    return "." in key and not {"@", "/"} & {*key}
 
 
 def write_rows(path: Path | str, rows: int = 4096, **columns: object) -> None:

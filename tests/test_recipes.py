@@ -6,12 +6,14 @@ import re
 import numpy as np
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from verl import DataProto
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.utils.config import validate_config
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
+from balanced_agg.commands import recipes
 from balanced_agg.loss.rules import RULES
 from balanced_agg.plugin import checks as launch_checks
 from balanced_agg.rewards import compute_score
@@ -51,6 +53,25 @@ def test_a_recipe_composes_and_resolves_with_every_aggregation(aggregation):
     assert config.actor_rollout_ref.actor.loss_agg_mode == mode
     assert config.trainer.experiment_name == f"{recipe}-{mode}-seed7"
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.WANDB_RUN_GROUP == f"{recipe}-{mode}"
+
+
+def test_a_config_with_values_set_on_a_copy_is_the_one_that_hydra_composes():
+    overrides = [
+        "trainer.nnodes=2",
+        "hardware=8gpu",
+        "data.train_files='a b'",
+        "data.val_files=[x,y]",
+        "+data.more={a:1}",
+        "~trainer.test_freq",
+        "++trainer.save_freq=7",
+        "actor_rollout_ref.actor.optim.lr=${trainer.nnodes}",
+    ]
+    expected = recipes.compose_recipe("arithmetic", overrides)
+    for _ in range(2):
+        assert compose_recipe("arithmetic", *overrides) == expected
+    assert compose_recipe("arithmetic", "hardware=8gpu").trainer.nnodes == 1
+    with pytest.raises(ConfigCompositionException, match="no_such"):
+        compose_recipe("arithmetic", "trainer.no_such=1")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
