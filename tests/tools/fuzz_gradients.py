@@ -1,7 +1,7 @@
 """Random batches through the real loss path on 1 to 4 processes; how far gradients are from the float64 reference.
 
-    .venv/bin/python tests/tools/fuzz_gradients.py
-    .venv/bin/python tests/tools/fuzz_gradients.py --batches 1 --seed 1234    # one batch again
+    .venv/bin/python -m tests.tools.fuzz_gradients
+    .venv/bin/python -m tests.tools.fuzz_gradients --batches 1 --seed 1234    # one batch again
 
 A deviation is the norm of the difference over the norm of the reference gradient, whatever cancels in it; where the
 reference is exactly 0, so must the gradient be. No batch is left out, but no ratio of probabilities is drawn within
@@ -9,12 +9,8 @@ reference is exactly 0, so must the gradient be. No batch is left out, but no ra
 """
 
 import argparse
-import sys
 import time
 from itertools import product
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.tools.fuzz
 
 from balanced_agg.commands.terminal import messages, print_table
 from tests.minibatch import OUR_MODES

@@ -1,17 +1,14 @@
 """Kill one run again and again, each time another process at another point of a step; go on with the same command.
 
-    .venv/bin/python tests/tools/kill_and_resume.py FOLDER
-    .venv/bin/python tests/tools/kill_and_resume.py FOLDER --only "weight sync:worker"    # one kill; or: control, end
+    .venv/bin/python -m tests.tools.kill_and_resume FOLDER
+    .venv/bin/python -m tests.tools.kill_and_resume FOLDER --only "weight sync:worker"    # one kill; or: control, end
 
 FOLDER/killed is the run, FOLDER/control the same one without kills. What has been done in FOLDER is not done again. It
 ends in a table, and with an error if a step is not logged exactly once or was ever given other prompts than in control.
 """
 
 import argparse
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.end_to_end
 
 from balanced_agg.commands.terminal import messages, print_table
 from tests.end_to_end.kills import kill, kills_so_far, logged_steps, prompts, start

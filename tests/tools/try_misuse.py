@@ -1,8 +1,8 @@
 """Make every mistake of tests/tools/misuse.py as a user would, in turn, and print what each one says and when.
 
-    .venv/bin/python tests/tools/try_misuse.py
-    .venv/bin/python tests/tools/try_misuse.py "groups of one response" "torn weights"
-    .venv/bin/python tests/tools/try_misuse.py --list
+    .venv/bin/python -m tests.tools.try_misuse
+    .venv/bin/python -m tests.tools.try_misuse "groups of one response" "torn weights"
+    .venv/bin/python -m tests.tools.try_misuse --list
 
 It ends in an error unless each ends in exactly one message that names what to change, before Ray is started.
 """
@@ -11,8 +11,6 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests
 
 from balanced_agg.commands.terminal import messages, print_table
 from tests.end_to_end.attempts import Attempt, attempt
