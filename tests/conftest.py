@@ -1,7 +1,14 @@
-"""Hypothesis settings of all tests: the same examples on every run, no time limits, since machines stall."""
+"""Settings of all tests: the plugin's parts are on as in our runs; Hypothesis tries the same examples on every run."""
+
+import os
 
 from hypothesis import HealthCheck, settings
 
+# Before verl is imported, which reads them then.
+os.environ |= {"BALANCED_AGG_CHECKS": "1", "BALANCED_AGG_GUARD": "1"}
+
+
+# No time limits, since machines stall.
 settings.register_profile(
     "balanced_agg",
     max_examples=50,

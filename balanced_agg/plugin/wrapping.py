@@ -1,17 +1,101 @@
-"""How this package reaches into another one: a wrapper put in place as the wrapped module is first imported."""
+"""How this package reaches into another one where that has no extension point: wrappers with a contract.
 
-from collections.abc import Callable
+Each part of the plugin (loss, checks, guard, cpu) has one table of :class:`Wrapper` in its ``in_verl.py``. A wrapper
+states the module, the name and the parameters that it relies on. They are compared with what is installed as the
+wrapper is put in place, so any version that fits works, and one that does not is refused by whoever asked for us.
+"""
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from types import EllipsisType, ModuleType
 
 import wrapt
 
-# What is wrapped are functions of verl that no interface promises; other versions are refused.
+# The versions of verl that the whole test suite has run with. Another one whose functions fit works, with a warning.
 TESTED_VERL = ("0.9.1",)
 
 
-def wrap_when_imported(module: str, name: str, wrapper: Callable) -> None:
-    """Wrap ``module.name`` (``name`` may be ``Class.method``) before any other module can bind it.
+def switched_on(variable: str, default: str = "0") -> bool:
+    """Whether this environment variable switches a part of the plugin on: any value but 0, false, no, off or none."""
+    return os.environ.get(variable, default).strip().lower() not in ("", "0", "false", "no", "off")
 
-    ``wrapper`` is called as ``wrapper(wrapped, instance, args, kwargs)``. A module that is never imported is never
-    wrapped, and nothing is imported early.
+
+@dataclass(frozen=True)
+class Wrapper:
+    """One function of another package that is wrapped.
+
+    Attributes:
+        module: where it is defined; it is wrapped as this module is first imported, before another can bind the name.
+        name: ``function`` or ``Class.method``.
+        parameters: the names of its parameters in their order. A last ``...`` lets others follow, which are passed on.
+        call: ``call(wrapped, instance, args, kwargs)``; its docstring says what the function does and what we change.
     """
-    wrapt.register_post_import_hook(lambda loaded: wrapt.wrap_function_wrapper(loaded, name, wrapper), module)
+
+    module: str
+    name: str
+    parameters: tuple[str | EllipsisType, ...]
+    call: Callable
+
+    @property
+    def why(self) -> str:
+        """The first paragraph of the docstring of ``call``, as docs/plugin.md has it."""
+        return inspect.getdoc(self.call).partition("\n\n")[0].replace("\n", " ").replace("``", "`")
+
+    def misfit(self, module: ModuleType | None = None) -> str | None:
+        """What of the contract the installed module does not keep; None where it fits.
+
+        `module` is the loaded module; it is imported where it is not given.
+        """
+        try:
+            function = attrgetter(self.name)(module or importlib.import_module(self.module))
+        except (ImportError, AttributeError) as error:
+            return f"{self.module}.{self.name} is not there ({error})"
+        found = tuple(inspect.signature(function).parameters)
+        if self.parameters[-1:] == (...,):
+            expected = self.parameters[:-1]
+            fits = found[: len(expected)] == expected
+        else:
+            expected = self.parameters
+            fits = found == expected
+        if fits:
+            return None
+        return f"{self.module}.{self.name} has the parameters ({', '.join(found)}), not ({', '.join(expected)})"
+
+
+def misfits(wrappers: Iterable[Wrapper]) -> list[str]:
+    """What of these contracts the installed packages do not keep, in words. Imports all the modules."""
+    return [reason for wrapper in wrappers if (reason := wrapper.misfit())]
+
+
+def put_in_place(wrappers: Iterable[Wrapper], asked_for: str | None = None) -> None:
+    """Wrap each function as its module is first imported; a module that is never imported is never wrapped.
+
+    Args:
+        asked_for: the setting that switches this part on. With it, the import of a module that breaks its contract
+            raises ValueError. Without it such a function is left alone, and the part must refuse where it is used.
+    """
+    for wrapper in wrappers:
+        wrapt.register_post_import_hook(partial(_wrap, wrapper, asked_for), wrapper.module)
+
+
+def _wrap(wrapper: Wrapper, asked_for: str | None, module: ModuleType) -> None:
+    if reason := wrapper.misfit(module):
+        if asked_for:
+            raise ValueError(refusal(asked_for, [reason]))
+        return
+    wrapt.wrap_function_wrapper(module, wrapper.name, wrapper.call)
+
+
+def refusal(asked_for: str, reasons: list[str]) -> str:
+    """The one error where a part was asked for and does not fit."""
+    from importlib.metadata import version
+
+    return (
+        f"{asked_for}: balanced_agg does not fit verl {version('verl')}: {'; '.join(reasons)}. Install "
+        f"verl=={TESTED_VERL[-1]}, or do not set {asked_for.partition('=')[0]} so"
+    )

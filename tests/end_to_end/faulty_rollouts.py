@@ -2,7 +2,7 @@
 
 from contextvars import ContextVar
 
-from balanced_agg.plugin.wrapping import wrap_when_imported
+from tests.wrapping import wrap_when_imported
 
 _groups: dict[int, list[str]] = {}  # of each step, in order of appearance
 _empty = ContextVar("empty", default=False)

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from balanced_agg.plugin.wrapping import wrap_when_imported
 from tests.end_to_end.launch import processes_of
+from tests.wrapping import wrap_when_imported
 
 # By the titles that Ray and vLLM give their processes; two of them are the driver.
 VICTIMS = {

@@ -64,7 +64,7 @@ def start(folder: Path, steps: int, kill_at: str = "") -> Run:
 
 
 def goes_on_from(folder: Path) -> int:
-    found = checkpoints.whole(folder / "checkpoints")
+    found = checkpoints.completed(folder / "checkpoints")
     return checkpoints.step(found[-1].folder) if found else 0
 
 
@@ -88,7 +88,7 @@ def kill(folder: Path, steps: int, point: str, victim: str) -> Killed:
         _message(run.log),
         max(run.steps, default=0) if (folder / "metrics.jsonl").exists() else 0,
         goes_on_from(folder),
-        checkpoints.torn(folder / "checkpoints"),
+        checkpoints.incomplete(folder / "checkpoints"),
     )
     with (folder / "kills.jsonl").open("a") as file:
         print(json.dumps(asdict(killed)), file=file)

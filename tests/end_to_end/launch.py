@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 # No claim, but the end of a run that hangs: ten times what the slowest takes, so that a slow machine fails nothing.
 DEADLINE = 1200  # seconds
 GRACE_SECONDS = 60  # Ray's daemons notice the end of their driver by themselves
+SWITCHES = ("BALANCED_AGG_CHECKS", "BALANCED_AGG_GUARD")
 
 
 @dataclass
@@ -46,7 +47,8 @@ def launch(
     """Run a script of the project as :func:`train` does, with its log in ``run_dir``."""
     run_dir.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex
-    env = os.environ | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT)} | (environment or {})
+    ours = {name: value for name, value in os.environ.items() if name not in SWITCHES}  # tests/conftest.py sets them
+    env = ours | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT)} | (environment or {})
     command = ["bash", str(ROOT / script), *arguments]
     log_path = run_dir / "log.txt"
     with log_path.open("w") as log:

@@ -4,7 +4,7 @@ With a learning rate of 0 and one recorded batch replayed at every step, a singl
 norm under each of SETTINGS through the whole pipeline, instead of one launch for each.
 """
 
-from balanced_agg.plugin.wrapping import wrap_when_imported
+from tests.wrapping import wrap_when_imported
 
 MODES = ("balanced", "group-token-mean", "token-mean", "seq-mean-token-mean")
 # Responses a micro-batch, or tokens a micro-batch under dynamic batch sizes.

@@ -14,14 +14,14 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
     assert start(tmp_path, 1).returncode == 0
     killed = kill(tmp_path, STEPS, "checkpoint", "worker")
     assert (killed.step, killed.goes_on_from, killed.leftover) == (2, 1, 0)
-    assert killed.torn == {"global_step_2": "its writing was cut short"}
+    assert killed.torn == {"global_step_2": "its writing was interrupted"}
     assert killed.seconds < 60
     assert "ActorDiedError" in killed.message
     assert logged_steps(tmp_path) == [1]
 
     run = start(tmp_path, STEPS)
     assert run.returncode == 0, run.log[-5000:]
-    assert "global_step_2 is skipped: its writing was cut short" in run.log
+    assert "global_step_2 is skipped: its writing was interrupted" in run.log
     assert logged_steps(tmp_path) == [1, 2, 3]
     # max_actor_ckpt_to_keep=1
     assert [path.name for path in (tmp_path / "checkpoints").glob("global_step_*")] == ["global_step_3"]

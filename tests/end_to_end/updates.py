@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from balanced_agg.plugin.wrapping import wrap_when_imported
+from tests.wrapping import wrap_when_imported
 
 FIELDS = (
     "uid",

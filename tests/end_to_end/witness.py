@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from balanced_agg.plugin.wrapping import wrap_when_imported
+from tests.wrapping import wrap_when_imported
 
 ROLES = {
     "driver": ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_advantage"),

@@ -6,7 +6,6 @@ What verl's own ``validate_config`` says at that time is left to it.
 
 from omegaconf import DictConfig
 
-from balanced_agg.plugin.checks.aggregation import UNGROUPED_ESTIMATORS, VERL_MODES, check_aggregation
 from balanced_agg.plugin.checks.batches import (
     check_batches,
     check_micro_batches,
@@ -42,6 +41,7 @@ from balanced_agg.plugin.checks.rewards import (
     check_reward_options,
 )
 from balanced_agg.plugin.checks.values import check_names, check_numbers
+from balanced_agg.plugin.loss.refusals import UNGROUPED_ESTIMATORS, VERL_MODES, check_aggregation
 
 __all__ = [
     "CHECKS",

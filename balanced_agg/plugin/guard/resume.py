@@ -1,21 +1,6 @@
-"""What of verl is wrapped so that a killed run ends, and goes on from its last whole checkpoint.
+"""A killed run resumes from its last complete checkpoint, and its log has each step once. See in_verl.py.
 
-    wrapped                                      why
-    find_latest_ckpt_path                        it trusts a file that can be torn: the last whole checkpoint instead
-    utils.config.validate_config                 refuse a torn trainer.resume_from_path before Ray starts
-    PPOTrainer._load_checkpoint                  from here on it is known where the run goes on
-    PPOTrainer.step                              only here are a step's metrics at hand before its checkpoint is saved
-    PPOTrainer._save_checkpoint                  mark what is whole; delete old checkpoints after that, not before
-    tracking.FileLogger.__init__                 it wipes its file: cut it back to where the run goes on instead
-    tracking.FileLogger.log                      the first record may be of the checkpoint's step: make them one
-    PPOTrainer.fit                               agent loops and vLLM servers are known here: watch them, because
-    ReplayBuffer._wait_for_next_poll             it waits for ever for the rollouts of one that has died, or, where
-                                                 failed groups are replaced, asks for others for ever
-    ServerAdapter._execute_method                vLLM's receipt of new weights is started here, and
-    BucketedWeightSender._init_socket            it waits for ever for the answer of a vLLM process that has died
-    vLLM's AsyncMPClient._call_utility_async     so does a call to vLLM's engine that is open as the engine dies
-
-Checkpoints that are saved asynchronously (``checkpoint.async_save``) are left to verl: it knows when they are whole.
+Checkpoints that are saved asynchronously (``checkpoint.async_save``) are left to verl: it knows when they are complete.
 """
 
 import copy
@@ -27,82 +12,88 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from balanced_agg.plugin.guard import checkpoints, run_log
+from balanced_agg.plugin.guard.faults import fault_metrics
 from balanced_agg.runs.file_log import is_number
 
-# Below verl's logger, which verl keeps audible in its driver whatever other libraries do to the root logger.
+# A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
 logger = logging.getLogger("verl.balanced_agg")
 
-_went_on_from: ContextVar[tuple[int | None, dict]] = ContextVar("balanced_agg_went_on_from", default=(None, {}))
-_receiver: ContextVar[Any] = ContextVar("balanced_agg_receiver", default=None)
+# Of the checkpoint that the run resumed from: its step (0: a new run, None: not known) and its metrics.
+_resumed_from: ContextVar[tuple[int | None, dict]] = ContextVar("balanced_agg_resumed_from", default=(None, {}))
 _logs: WeakKeyDictionary = WeakKeyDictionary()  # FileLogger -> what its file holds, until its first record
 _steps: WeakKeyDictionary = WeakKeyDictionary()  # PPOTrainer -> batch, metrics and start of the step in progress
-_watches: WeakKeyDictionary = WeakKeyDictionary()  # ReplayBuffer -> Watch of the actors that fill it
 
 
-def _last_whole_checkpoint(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> str | None:
+def find_complete_checkpoint(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> str | None:
+    """verl trusts ``latest_checkpointed_iteration.txt``, which a kill leaves empty or naming a deleted folder: return
+    the last complete checkpoint instead.
+    """
+
     def find(path: str | None, *further: Any, **named: Any) -> str | None:
         if path is None:
             return wrapped(path, *further, **named)
         run = Path(path)
-        torn = checkpoints.torn(run)
-        for name, reason in torn.items():
+        incomplete = checkpoints.incomplete(run)
+        for name, reason in incomplete.items():
             logger.warning("the checkpoint %s is skipped: %s", run / name, reason)
-        if whole := checkpoints.whole(run):
-            return str(whole[-1].folder)
+        if complete := checkpoints.completed(run):
+            return str(complete[-1].folder)
         try:
             found = wrapped(path, *further, **named)
         except ValueError as error:
-            if not torn:
+            if not incomplete:
                 raise ValueError(
-                    f"{run}/latest_checkpointed_iteration.txt is torn, so the last whole checkpoint is not known; name "
-                    "one with trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_N"
+                    f"{run}/latest_checkpointed_iteration.txt is empty, so the last complete checkpoint is not known; "
+                    "name one with trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_N"
                 ) from error
             found = None
-        if torn and (found is None or Path(found).name in torn):  # the first marked one was cut short
+        if incomplete and (found is None or Path(found).name in incomplete):  # the first marked one was cut short
             found = max(map(str, checkpoints.unmarked(run)), key=checkpoints.step, default=None)
         if found is not None:
-            logger.warning("%s was saved without balanced_agg: whether it is whole is not known", found)
+            logger.warning("%s was saved without balanced_agg: whether it is complete is not known", found)
         return found
 
     return find(*args, **kwargs)
 
 
-def _refuse_torn(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
-    trainer = (kwargs["config"] if "config" in kwargs else args[0]).trainer
-    if trainer.resume_mode == "resume_path" and trainer.resume_from_path:
-        reason = checkpoints.what_is_amiss(Path(trainer.resume_from_path))
-        if reason:
-            raise ValueError(f"trainer.resume_from_path={trainer.resume_from_path}: {reason}; name another checkpoint")
-    wrapped(*args, **kwargs)
-
-
-def _note_where_it_goes_on(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+def note_resumed_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+    """verl loads the checkpoint here and tells nobody which: keep its step and metrics for the log."""
     wrapped(*args, **kwargs)
     config = trainer.config.trainer
     folder = Path(config.default_local_dir, f"global_step_{trainer.global_steps}")
     if config.resume_mode == "resume_path":
         folder = Path(config.resume_from_path)
-    _went_on_from.set((trainer.global_steps, checkpoints.read(folder).metrics))
+    _resumed_from.set((trainer.global_steps, checkpoints.read(folder).metrics))
 
 
-def _note_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
+def note_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
+    """verl trains a step here and hands out its batch and metrics, which the saving of its checkpoint does not get:
+    keep them for it, and add the counts of the step's faults.
+    """
+
     def step(metrics: dict, timing_raw: dict) -> Any:
         start = time.perf_counter()
         batch = wrapped(metrics, timing_raw)
+        metrics.update(fault_metrics(trainer, batch))
         _steps[trainer] = batch, metrics, start
         return batch
 
     return step(*args, **kwargs)
 
 
-def _save_whole(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+def save_atomically(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+    """verl writes a checkpoint file by file and deletes old ones first: mark the folder as incomplete before and as
+    complete after, and delete old ones only then.
+
+    verl's ``CheckpointCallback.on_save`` marks the end of the writing. It is not set by
+    ``trainer.checkpoint_callback_class``, which would take that key from the user: theirs is called after ours.
+    """
     if trainer.config.actor_rollout_ref.actor.get("checkpoint", {}).get("async_save", False):
         return wrapped(*args, **kwargs)
     run = Path(trainer.config.trainer.default_local_dir)
@@ -127,7 +118,7 @@ def _save_whole(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> N
 
 @contextmanager
 def _verl_keeping(config: Any, keep: int | None) -> Iterator[None]:
-    """One more than asked for: verl's workers delete before the new checkpoint is whole. Where the driver sees their
+    """One more than asked for: verl's workers delete before the new checkpoint is complete. Where the driver sees their
     files it deletes the rest itself; on a node that keeps its shards to itself, the workers' limit is the only one."""
     ours = {"remove_previous_ckpt_in_save": False, "max_actor_ckpt_to_keep": keep, "max_critic_ckpt_to_keep": keep}
     asked_for = {key: config[key] for key in ours if key in config}
@@ -154,7 +145,8 @@ def _metrics_so_far(trainer: Any) -> dict[str, Any]:
     return {name: value for name, value in numbers.items() if is_number(value)}
 
 
-def _keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
+def keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
+    """verl empties the file of its file logger at every start: truncate it to the step that the run resumes from."""
     tracking = sys.modules["verl.utils.tracking"]
     # The path is known to verl's __init__ alone, which opens it by name: for that call, the name is ours.
     tracking.open = lambda path, mode, **options: open(path, mode.replace("wb", "ab"), **options)
@@ -163,9 +155,9 @@ def _keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> No
     finally:
         del tracking.open
     path = Path(instance.filepath)
-    step, metrics = _went_on_from.get()
+    step, metrics = _resumed_from.get()
     if path.is_file() and (path.stat().st_size or metrics):
-        _logs[instance] = run_log.cut_back(path, step, metrics)
+        _logs[instance] = run_log.truncate(path, step, metrics)
         _reopen(instance)
 
 
@@ -174,75 +166,13 @@ def _reopen(file_logger: Any) -> None:
     file_logger.fp = open(file_logger.filepath, "ab", buffering=0)
 
 
-def _merge_first_record(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
+def merge_first_record(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
+    """verl appends a record; a resumed run's first may be a validation of the checkpoint's step: merge the two."""
     steps = _logs.pop(instance, None)
     if steps is None:
         return wrapped(*args, **kwargs)
     file, instance.fp = instance.fp, io.BytesIO()
-    wrapped(*args, **kwargs)  # the record in verl's own words
+    wrapped(*args, **kwargs)  # the record as verl formats it
     record, instance.fp = json.loads(instance.fp.getvalue()), file
     run_log.write(Path(instance.filepath), run_log.with_first_record(steps, record["step"], record["data"]))
     _reopen(instance)
-
-
-def _watch_rollout(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
-    from balanced_agg.plugin.guard.waiting import Watch, check_engine
-
-    agent_loops = kwargs["agent_loop_manager"] if "agent_loop_manager" in kwargs else args[0]
-    replicas = [replica for manager in trainer._rollout_server_managers() for replica in manager.get_replicas()]
-    servers = [server for replica in replicas for server in replica.servers]
-    _watches[trainer.replay_buffer] = Watch(
-        [
-            ("an agent loop worker", worker.__ray_ready__.remote)
-            for worker in getattr(agent_loops, "agent_loop_workers", [])
-        ]
-        + [("a vLLM server", partial(server.__ray_call__.remote, check_engine)) for server in servers]
-    )
-    wrapped(*args, **kwargs)
-
-
-def _look_while_waiting(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> float:
-    if replay_buffer in _watches:
-        _watches[replay_buffer].look()
-    return wrapped(*args, **kwargs)
-
-
-async def _note_receiver(wrapped: Callable, rollout: Any, args: tuple, kwargs: dict) -> Any:
-    future = await wrapped(*args, **kwargs)
-    _receiver.set(future if kwargs.get("non_block") else None)
-    return future
-
-
-def _expect_answers(wrapped: Callable, sender: Any, args: tuple, kwargs: dict) -> None:
-    from balanced_agg.plugin.guard.waiting import AnsweredSocket
-
-    wrapped(*args, **kwargs)
-    if (receiver := _receiver.get()) is not None:
-        sender.socket = AnsweredSocket(sender.socket, receiver)
-
-
-async def _fail_with_engine(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
-    from balanced_agg.plugin.guard.waiting import while_alive
-
-    return await while_alive(wrapped(*args, **kwargs), client)
-
-
-_TRAINER = "verl.trainer.ppo.v1.trainer_base"
-WRAPPERS = (
-    ("verl.utils.checkpoint.checkpoint_manager", "find_latest_ckpt_path", _last_whole_checkpoint),
-    ("verl.utils.config", "validate_config", _refuse_torn),
-    (_TRAINER, "PPOTrainer._load_checkpoint", _note_where_it_goes_on),
-    (_TRAINER, "PPOTrainer.step", _note_step),
-    (_TRAINER, "PPOTrainer._save_checkpoint", _save_whole),
-    ("verl.utils.tracking", "FileLogger.__init__", _keep_log),
-    ("verl.utils.tracking", "FileLogger.log", _merge_first_record),
-    (_TRAINER, "PPOTrainer.fit", _watch_rollout),
-    ("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer._wait_for_next_poll", _look_while_waiting),
-    ("verl.workers.rollout.vllm_rollout.vllm_rollout", "ServerAdapter._execute_method", _note_receiver),
-    (
-        "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
-        "BucketedWeightSender._init_socket",
-        _expect_answers,
-    ),
-    ("vllm.v1.engine.core_client", "AsyncMPClient._call_utility_async", _fail_with_engine),
-)

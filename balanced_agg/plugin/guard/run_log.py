@@ -1,4 +1,4 @@
-"""verl's file log of a run that goes on: its history up to the checkpoint, each step once, instead of a wiped file."""
+"""verl's file log of a resumed run: its history up to the checkpoint, each step once, instead of an emptied file."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from balanced_agg.runs.file_log import history, read_records
 Steps = dict[int, dict[str, Any]]
 
 
-def cut_back(path: Path, step: int | None, metrics: dict[str, Any]) -> Steps:
-    """Leave in the log what is still true, and return it.
+def truncate(path: Path, step: int | None, metrics: dict[str, Any]) -> Steps:
+    """Drop the steps after the checkpoint from the log, and return what stays.
 
     Args:
-        step: of the checkpoint that the run goes on from; 0 where it starts anew, None where that is not known.
-        metrics: what the checkpoint knows of its step. The process that saved it may not have come to logging them.
+        step: of the checkpoint that the run resumes from; 0 where it starts anew, None where that is not known.
+        metrics: what the checkpoint knows of its step. The process that saved it may not have logged them.
 
     ValueError if `path` is no log of verl's file logger.
     """

@@ -1,14 +1,20 @@
-"""Waiting for another process no longer than it lives. verl and vLLM wait for ever in three places."""
+"""Liveness: a run ends when a process that it waits for has died. verl and vLLM would wait for ever in three places.
+
+The wrappers at the end are put in place by in_verl.py.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import ray
 import zmq
 
-SECONDS_BETWEEN_LOOKS = 1
+SECONDS_BETWEEN_PINGS = 1
 
 
 class AnsweredSocket:
@@ -29,7 +35,7 @@ class AnsweredSocket:
 
     def _wait_for(self, event: int, act: Callable[[], Any]) -> Any:
         while True:
-            if self._socket.poll(1000 * SECONDS_BETWEEN_LOOKS, event):
+            if self._socket.poll(1000 * SECONDS_BETWEEN_PINGS, event):
                 try:
                     return act()
                 except zmq.Again:  # the peer has gone meanwhile
@@ -40,30 +46,30 @@ class AnsweredSocket:
 
 
 class Watch:
-    """Asks processes whether they live, and raises in :meth:`look` if one has said no or nothing any more.
+    """Pings processes, and raises in :meth:`check` if one has died.
 
-    A look takes no time: to each there is always a question open, and one that is busy may leave it so. A question
-    takes milliseconds of both, so those who look more often than every SECONDS_BETWEEN_LOOKS see nothing new.
+    A check never blocks: each process always has one ping open, and one that is busy may leave it unanswered. A ping
+    costs milliseconds at both ends, so checks within SECONDS_BETWEEN_PINGS of the last one do nothing.
     """
 
-    def __init__(self, questions: Iterable[tuple[str, Callable[[], ray.ObjectRef]]]):
-        """`questions`: the kind of process, and what asks it; the remote call fails once it is dead."""
-        self._open = {ask(): (kind, ask) for kind, ask in questions}
-        self._next_look = 0.0  # by time.monotonic
+    def __init__(self, pings: Iterable[tuple[str, Callable[[], ray.ObjectRef]]]):
+        """`pings`: the kind of process, and the remote call that pings it, which fails once the process is dead."""
+        self._open = {ping(): (kind, ping) for kind, ping in pings}
+        self._next_check = 0.0  # by time.monotonic
 
-    def look(self) -> None:
+    def check(self) -> None:
         """RuntimeError with the kind of process and Ray's account of its end."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_check:
             return
-        self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        self._next_check = time.monotonic() + SECONDS_BETWEEN_PINGS
         answers, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0)
         for answer in answers:
-            kind, ask = self._open.pop(answer)
+            kind, ping = self._open.pop(answer)
             try:
                 ray.get(answer)
             except ray.exceptions.RayError as error:
                 raise RuntimeError(f"{kind} has died: its rollouts will never come") from error
-            self._open[ask()] = kind, ask
+            self._open[ping()] = kind, ping
 
 
 def check_engine(server: Any) -> None:
@@ -83,9 +89,52 @@ async def while_alive(call: Coroutine, client: Any) -> Any:
 
     answer = asyncio.ensure_future(call)
     try:
-        while not (await asyncio.wait([answer], timeout=SECONDS_BETWEEN_LOOKS))[0]:
+        while not (await asyncio.wait([answer], timeout=SECONDS_BETWEEN_PINGS))[0]:
             if client.resources.engine_dead:
                 raise EngineDeadError
         return answer.result()
     finally:
         answer.cancel()
+
+
+_receiver: ContextVar[Any] = ContextVar("balanced_agg_receiver", default=None)
+_watches: WeakKeyDictionary = WeakKeyDictionary()  # ReplayBuffer -> Watch of the actors that fill it
+
+
+def watch_rollout(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+    """verl trains here, with the agent loop workers and vLLM servers that fill the replay buffer: watch them."""
+    agent_loops = kwargs["agent_loop_manager"] if "agent_loop_manager" in kwargs else args[0]
+    replicas = [replica for manager in trainer._rollout_server_managers() for replica in manager.get_replicas()]
+    servers = [server for replica in replicas for server in replica.servers]
+    workers = getattr(agent_loops, "agent_loop_workers", [])
+    _watches[trainer.replay_buffer] = Watch(
+        [("an agent loop worker", worker.__ray_ready__.remote) for worker in workers]
+        + [("a vLLM server", partial(server.__ray_call__.remote, check_engine)) for server in servers]
+    )
+    wrapped(*args, **kwargs)
+
+
+def ping_while_waiting(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> float:
+    """verl waits here for rollouts, for ever where their process has died: check the watched processes first."""
+    if replay_buffer in _watches:
+        _watches[replay_buffer].check()
+    return wrapped(*args, **kwargs)
+
+
+async def note_receiver(wrapped: Callable, rollout: Any, args: tuple, kwargs: dict) -> Any:
+    """verl has vLLM receive new weights by this remote call, then sends them: keep the call's future for the sender."""
+    future = await wrapped(*args, **kwargs)
+    _receiver.set(future if kwargs.get("non_block") else None)
+    return future
+
+
+def expect_answers(wrapped: Callable, sender: Any, args: tuple, kwargs: dict) -> None:
+    """verl opens its socket to vLLM here and waits for ever for answers: end where the receiving call has failed."""
+    wrapped(*args, **kwargs)
+    if (receiver := _receiver.get()) is not None:
+        sender.socket = AnsweredSocket(sender.socket, receiver)
+
+
+async def fail_with_engine(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
+    """vLLM leaves a call open for ever if its engine's process dies meanwhile: raise, as for later calls."""
+    return await while_alive(wrapped(*args, **kwargs), client)

@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_offline_if_unreachable(wrapped: Callable, tracking: Any, args: tuple, kwargs: dict) -> None:
-    """Wrap verl's ``Tracking.__init__``, which starts wandb before any other logger: start it again, offline.
+    """verl starts wandb here, before any other logger, and ends where its server cannot be reached: go on offline.
 
     wandb gives up after WANDB_INIT_TIMEOUT seconds (90 by default) and some more. What it refuses for another reason,
     such as a key that is wrong, stops the run as before. A connection that is lost later is wandb's own affair: it

@@ -1,46 +1,44 @@
-"""Balanced Aggregation inside an unmodified verl: the entry point of the group ``verl.plugins``.
+"""The loss: Balanced Aggregation inside an unmodified verl. Entry point ``balanced_agg`` of the group ``verl.plugins``.
 
-verl imports this module in every process (driver, Ray workers, vLLM workers) before anything else of its own. verl
-0.9.1 has registries for losses, advantages and engines but none for aggregation modes, so eight functions are
-wrapped, each as its module is first imported and before another module can bind the name. What is wrapped for faults
-during a run is in guard/faults.py, and for runs that are killed in guard/resume.py. Nothing else is touched.
-
-    wrapped                                          why
-    ActorConfig.__post_init__                        its list of modes is a literal: let ours pass
-    utils.config.validate_config                     refuse before Ray starts what cannot work (plugin/checks)
-    PPOTrainer._compute_advantage                    the one place with whole groups, their final masks and advantages:
-                                                     write ``length_divisor``, one float per response, beside them
-    PPOTrainer._compute_old_log_prob                 it logs an entropy through agg_loss: that one is a token-mean
-    workers.utils.losses.ppo_loss                    it alone sees the micro-batch's ``length_divisor``: hold it ready
-    core_algos.get_policy_loss_fn                    the policy term, and only it, divides by the held divisor
-    core_algos.agg_loss                              an if-chain over modes: add ours
-    PPOTrainer._compute_metrics                      add what every rule would do to the step's batch (diagnostics.py)
-
-Under verl's own modes all but the last pass straight through, and that one only adds to what is logged.
+verl imports this module in every process (driver, Ray workers, vLLM workers) before anything else of its own. It has
+registries for losses, advantages and engines but none for aggregation modes, so the functions of ``WRAPPERS`` below are
+wrapped; each wrapper's docstring says what verl does there and what we change. Under verl's own modes they pass
+straight through, and only ``aggregation/*`` metrics are added to what is logged (``BALANCED_AGG_METRICS=0``: not even
+these).
 
 Under our modes only the policy-gradient term is balanced. Entropy and KL terms keep verl's ``token-mean`` over the
 mini-batch, so their scale and coefficients mean what they mean there. A policy loss under our modes without a divisor
-at hand raises: there is no fall-back to the statistics of a micro-batch.
+at hand raises: there is no fall-back to the statistics of a micro-batch. Where a function to be wrapped has other
+parameters than the contract says, our modes are refused with one ``ValueError`` and verl's own run as without us.
 """
 
+import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-import verl
+from omegaconf import DictConfig
 from torch import Tensor
 
 from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
 from balanced_agg.loss.rules import MODE_KEY, PLUGIN_MODES
-from balanced_agg.plugin.guard.faults import WRAPPERS as FAULT_WRAPPERS
-from balanced_agg.plugin.guard.resume import WRAPPERS as RESUME_WRAPPERS
-from balanced_agg.plugin.wrapping import TESTED_VERL, wrap_when_imported
+from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
+from balanced_agg.plugin.launch import at_launch
+from balanced_agg.plugin.loss.refusals import check_aggregation
+from balanced_agg.plugin.wrapping import TESTED_VERL, Wrapper, misfits, put_in_place, refusal, switched_on
 
 FIELD = "length_divisor"
+METRICS_SWITCH = "BALANCED_AGG_METRICS"
+TRAINER = "verl.trainer.ppo.v1.trainer_base"
+
+# A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
+logger = logging.getLogger("verl.balanced_agg")
 
 
 @dataclass
@@ -65,9 +63,12 @@ def _holding(micro_batch: _MicroBatch) -> Iterator[_MicroBatch]:
 
 
 def _accept_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict) -> None:
+    """verl checks the mode against a list of its own: let ours pass, where all that this module wraps fits."""
     mode = config.loss_agg_mode
     if mode not in PLUGIN_MODES:
         return wrapped(*args, **kwargs)
+    if reasons := misfits(WRAPPERS):
+        raise ValueError(refusal(f"{MODE_KEY}={mode}", reasons))
     # The config is frozen once set; object.__setattr__ lends verl's own check a mode it knows.
     object.__setattr__(config, "loss_agg_mode", "token-mean")
     try:
@@ -76,20 +77,10 @@ def _accept_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict)
         object.__setattr__(config, "loss_agg_mode", mode)
 
 
-def _check_launch(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
-    # Imported late: only the driver validates, and it has the time.
-    from omegaconf import OmegaConf
-
-    from balanced_agg.plugin.checks import check_launch
-
-    config = kwargs["config"] if "config" in kwargs else args[0]
-    check_launch(config)
-    wrapped(*args, **kwargs)
-    # verl hands these to Ray as they stand, and an interpolation in env_vars would arrive as its own text.
-    OmegaConf.resolve(config.ray_kwargs)
-
-
 def _write_divisors(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
+    """verl computes advantages here, the one place with whole groups, their final masks and advantages: write
+    ``length_divisor``, one float per response, beside them.
+    """
     batch = wrapped(*args, **kwargs)
     mode = trainer.config.actor_rollout_ref.actor.loss_agg_mode
     if mode not in PLUGIN_MODES:
@@ -118,28 +109,48 @@ def _groups_advantages_mask(keys: list[str], partition_id: str) -> tuple[list[st
 
 
 def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
+    """verl computes what it logs of a step: add what every rule would do to the step's batch (loss/diagnostics.py).
+
+    Nothing is added under ``BALANCED_AGG_METRICS=0``. Under verl's own modes an error of ours is a warning, and from
+    then on nothing is added either.
+    """
+
     # Not in _compute_advantage: where a step has several of them, verl averages what they logged.
     def compute_metrics(batch: Any, metrics: dict, *further: Any, **named: Any) -> None:
         wrapped(batch, metrics, *further, **named)
-        start = time.perf_counter()
-        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        group_ids, advantages, mask = _groups_advantages_mask(keys, batch.partition_id)
-        config = trainer.config
-        budget = config.actor_rollout_ref.actor.loss_scale_factor or config.data.max_response_length
-        lengths = response_lengths(mask)
-        found = aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), budget)
-        metrics.update({f"aggregation/{name}": value for name, value in found.items()})
-        metrics["timing_s/aggregation_metrics"] = time.perf_counter() - start
+        if not switched_on(METRICS_SWITCH, default="1"):
+            return
+        try:
+            metrics.update(_diagnostics(trainer.config, batch))
+        except Exception:
+            if trainer.config.actor_rollout_ref.actor.loss_agg_mode in PLUGIN_MODES:
+                raise
+            os.environ[METRICS_SWITCH] = "0"
+            logger.exception("no aggregation/* metrics from now on; the run is not affected")
 
     return compute_metrics(*args, **kwargs)
 
 
+def _diagnostics(config: DictConfig, batch: Any) -> dict[str, float]:
+    start = time.perf_counter()
+    keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+    group_ids, advantages, mask = _groups_advantages_mask(keys, batch.partition_id)
+    budget = config.actor_rollout_ref.actor.loss_scale_factor or config.data.max_response_length
+    lengths = response_lengths(mask)
+    found = aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), budget)
+    metrics = {f"aggregation/{name}": value for name, value in found.items()}
+    return metrics | {"timing_s/aggregation_metrics": time.perf_counter() - start}
+
+
 def _hold_no_divisor(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
+    """verl logs an entropy here, aggregated in the run's mode: under ours that one is a token-mean."""
     with _holding(_MicroBatch(divisor=None)):
         return wrapped(*args, **kwargs)
 
 
 def _hold_divisor(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    """verl computes a micro-batch's loss here, where alone its ``length_divisor`` is at hand: hold it ready."""
+
     def ppo_loss(config: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
         if config.loss_agg_mode not in PLUGIN_MODES:
             return wrapped(config, model_output, data, dp_group)
@@ -162,6 +173,7 @@ def _hold_divisor(wrapped: Callable, instance: None, args: tuple, kwargs: dict) 
 
 
 def _mark_policy_term(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Callable:
+    """verl looks the policy loss up here: return it so marked that only it divides by the held divisor."""
     policy_loss_fn = wrapped(*args, **kwargs)
 
     def policy_loss(*loss_args: Any, **loss_kwargs: Any) -> Any:
@@ -178,6 +190,8 @@ def _mark_policy_term(wrapped: Callable, instance: None, args: tuple, kwargs: di
 
 
 def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> Any:
+    """verl aggregates token losses by an if-chain over its modes: add ours."""
+
     def agg_loss(
         loss_mat: Any,
         loss_mask: Any,
@@ -207,31 +221,42 @@ def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs:
     return agg_loss(*args, **kwargs)
 
 
-def _refuse_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict) -> None:
-    if config.loss_agg_mode in PLUGIN_MODES:
-        raise ValueError(
-            f"{MODE_KEY}={config.loss_agg_mode}: balanced_agg is tested with verl {', '.join(TESTED_VERL)} and wraps "
-            f"its functions, but this is verl {verl.__version__}; install verl=={TESTED_VERL[-1]}, or set the key to "
-            "one of verl's own modes"
-        )
-    return wrapped(*args, **kwargs)
+def _check_and_announce(config: DictConfig) -> None:
+    """At the launch of a run under one of our modes: refuse what has no such mode, else say once that it is active."""
+    mode = config.actor_rollout_ref.actor.loss_agg_mode
+    if mode not in PLUGIN_MODES:
+        return
+    check_aggregation(config)
+    found = version("verl")
+    if found not in TESTED_VERL:
+        logger.warning("balanced_agg is tested with verl %s; verl %s fits it, untested", TESTED_VERL[-1], found)
+    n = config.actor_rollout_ref.rollout.n
+    print(f"balanced_agg {version('balanced-agg')} is active: {MODE_KEY}={mode}, n={n}, verl {found}", flush=True)
 
 
-_WRAPPERS = (
-    ("verl.workers.config.actor", "ActorConfig.__post_init__", _accept_our_modes),
-    ("verl.utils.config", "validate_config", _check_launch),
-    ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_advantage", _write_divisors),
-    ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_old_log_prob", _hold_no_divisor),
-    ("verl.workers.utils.losses", "ppo_loss", _hold_divisor),
-    ("verl.trainer.ppo.core_algos", "get_policy_loss_fn", _mark_policy_term),
-    ("verl.trainer.ppo.core_algos", "agg_loss", _aggregate_our_modes),
-    ("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._compute_metrics", _add_diagnostics),
+WRAPPERS = (
+    Wrapper("verl.workers.config.actor", "ActorConfig.__post_init__", ("self",), _accept_our_modes),
+    LAUNCH_WRAPPER,
+    Wrapper(TRAINER, "PPOTrainer._compute_advantage", ("self", "batch", "metrics", ...), _write_divisors),
+    Wrapper(TRAINER, "PPOTrainer._compute_old_log_prob", ("self", "batch", "metrics", ...), _hold_no_divisor),
+    Wrapper("verl.workers.utils.losses", "ppo_loss", ("config", "model_output", "data", "dp_group"), _hold_divisor),
+    Wrapper("verl.trainer.ppo.core_algos", "get_policy_loss_fn", ("name",), _mark_policy_term),
+    Wrapper(
+        "verl.trainer.ppo.core_algos",
+        "agg_loss",
+        (
+            "loss_mat",
+            "loss_mask",
+            "loss_agg_mode",
+            "dp_size",
+            "batch_num_tokens",
+            "global_batch_size",
+            "loss_scale_factor",
+        ),
+        _aggregate_our_modes,
+    ),
+    Wrapper(TRAINER, "PPOTrainer._compute_metrics", ("self", "batch", "metrics", ...), _add_diagnostics),
 )
 
-
-if verl.__version__ in TESTED_VERL:
-    for _module, _name, _wrapper in _WRAPPERS + FAULT_WRAPPERS + RESUME_WRAPPERS:
-        wrap_when_imported(_module, _name, _wrapper)
-else:
-    # verl swallows what a plugin raises at import, so the refusal waits for a config that asks for our modes.
-    wrap_when_imported("verl.workers.config.actor", "ActorConfig.__post_init__", _refuse_our_modes)
+put_in_place(WRAPPERS)
+at_launch(_check_and_announce)

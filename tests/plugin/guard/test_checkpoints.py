@@ -20,14 +20,14 @@ def save(run, step: int, finish: bool = True):
 
 
 def steps(run) -> list[str]:
-    return [checkpoint.folder.name for checkpoint in checkpoints.whole(run)]
+    return [checkpoint.folder.name for checkpoint in checkpoints.completed(run)]
 
 
 def test_a_whole_checkpoint_is_found_with_what_its_step_had_to_log(tmp_path):
     folder = save(tmp_path, 2)
-    (found,) = checkpoints.whole(tmp_path)
+    (found,) = checkpoints.completed(tmp_path)
     assert (found.folder, found.metrics) == (folder, {"loss": 2.0})
-    assert checkpoints.torn(tmp_path) == {}
+    assert checkpoints.incomplete(tmp_path) == {}
 
 
 def delete(folder):
@@ -54,7 +54,7 @@ def test_a_checkpoint_whose_files_disagree_with_its_mark_is_torn_and_the_one_bef
     save(tmp_path, 1)
     damage(save(tmp_path, 2))
     assert steps(tmp_path) == ["global_step_1"]
-    assert checkpoints.torn(tmp_path) == {"global_step_2": reason}
+    assert checkpoints.incomplete(tmp_path) == {"global_step_2": reason}
 
 
 def test_a_checkpoint_whose_writing_was_cut_short_is_torn_wherever_that_was(tmp_path):
@@ -64,7 +64,7 @@ def test_a_checkpoint_whose_writing_was_cut_short_is_torn_wherever_that_was(tmp_
         if path is not None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         assert steps(tmp_path) == ["global_step_1"]
-        assert checkpoints.torn(tmp_path) == {"global_step_2": "its writing was cut short"}
+        assert checkpoints.incomplete(tmp_path) == {"global_step_2": "its writing was interrupted"}
 
 
 def test_a_torn_checkpoint_that_is_written_again_is_whole_and_has_nothing_of_the_old_one(tmp_path):
@@ -119,8 +119,8 @@ def test_pruning_never_touches_a_checkpoint_that_is_damaged_or_not_marked(tmp_pa
 
 def test_a_folder_without_a_mark_is_verls_own_affair(tmp_path):
     (tmp_path / "global_step_4").mkdir()
-    assert checkpoints.what_is_amiss(tmp_path / "global_step_4") is None
-    assert checkpoints.whole(tmp_path) == []
+    assert checkpoints.incomplete_because(tmp_path / "global_step_4") is None
+    assert checkpoints.completed(tmp_path) == []
     assert checkpoints.read(tmp_path / "global_step_4").metrics == {}
 
 

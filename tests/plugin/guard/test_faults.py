@@ -165,13 +165,13 @@ def trainer(monkeypatch):
 
 
 def advance(trainer) -> str:
-    return in_verl._check_scores(lambda *_, **__: "advantages", trainer, (trainer.batch, {}), {})
+    return in_verl.check_scores(lambda *_, **__: "advantages", trainer, (trainer.batch, {}), {})
 
 
 def test_every_step_logs_what_is_missing_and_what_is_a_default(trainer):
     trainer.rows["a_1_0"]["failed"] = 1.0
     metrics = {}
-    in_verl._log_counts(lambda *_, **__: None, trainer, (trainer.batch, metrics, {}), {"global_steps": 3, "epoch": 0})
+    metrics.update(in_verl.fault_metrics(trainer, trainer.batch))
     assert metrics == {"rollout/missing": 2, "reward/defaulted": 1, "reward/defaulted_share": 0.25}
     assert advance(trainer) == "advantages"
 

@@ -28,7 +28,7 @@ def test_a_run_goes_on_from_the_last_whole_checkpoint_whatever_verls_file_says(t
     for text in ("3", "2", ""):
         (tmp_path / TRACKER).write_text(text)
         assert found(tmp_path) == "global_step_1"
-    assert "global_step_3 is skipped: its writing was cut short" in caplog.text
+    assert "global_step_3 is skipped: its writing was interrupted" in caplog.text
     assert "global_step_2 is skipped: actor/model.pt has 5 bytes instead of 14" in caplog.text
 
 
@@ -50,7 +50,7 @@ def test_checkpoints_that_verl_alone_wrote_stay_resumable_by_its_own_rule(tmp_pa
         (tmp_path / f"global_step_{step}").mkdir()
     (tmp_path / TRACKER).write_text("2")
     assert found(tmp_path) == "global_step_2"
-    assert "whether it is whole is not known" in caplog.text
+    assert "whether it is complete is not known" in caplog.text
 
 
 @pytest.mark.parametrize("tracker", ["9", "", "10"])
@@ -69,18 +69,15 @@ def test_a_torn_file_of_verls_own_is_refused_with_the_key(tmp_path):
         found(tmp_path)
 
 
-def test_going_on_from_a_torn_checkpoint_by_name_is_refused_before_anything_is_checked_or_launched(tmp_path):
+def test_resuming_from_an_incomplete_checkpoint_by_name_is_refused(tmp_path):
     folder = save(tmp_path, 2, finish=False)
     config = OmegaConf.create({"trainer": {"resume_mode": "resume_path", "resume_from_path": str(folder)}})
-    calls = []
-    with pytest.raises(ValueError, match=r"trainer\.resume_from_path=.*global_step_2: its writing was cut short"):
-        in_verl._refuse_torn(calls.append, None, (config,), {})
-    assert calls == []
+    with pytest.raises(ValueError, match=r"trainer\.resume_from_path=.*global_step_2: its writing was interrupted"):
+        checkpoints.refuse_incomplete(config)
     checkpoints.complete(folder, {})
-    in_verl._refuse_torn(calls.append, None, (config,), {})
+    checkpoints.refuse_incomplete(config)
     config.trainer = {"resume_mode": "auto", "resume_from_path": None}
-    in_verl._refuse_torn(calls.append, None, (config,), {})
-    assert calls == [config, config]
+    checkpoints.refuse_incomplete(config)
 
 
 class Killed(Exception):
@@ -108,7 +105,7 @@ class Trainer:
 
     def save(self):
         self.global_steps += 1
-        in_verl._save_whole(self._verls_own, self, (), {})
+        in_verl.save_atomically(self._verls_own, self, (), {})
 
     def _verls_own(self):
         run, keep = self.config.trainer.default_local_dir, self.config.trainer.max_actor_ckpt_to_keep
@@ -177,7 +174,7 @@ def test_a_run_killed_at_any_moment_of_its_third_save_has_a_whole_checkpoint(tmp
     resumed.global_steps = last
     resumed.save()
     assert found(tmp_path) == f"global_step_{last + 1}"
-    assert checkpoints.torn(tmp_path) == {}
+    assert checkpoints.incomplete(tmp_path) == {}
 
 
 def test_checkpoints_that_are_saved_asynchronously_are_left_to_verl(tmp_path):
@@ -189,7 +186,9 @@ def test_checkpoints_that_are_saved_asynchronously_are_left_to_verl(tmp_path):
     assert (tmp_path / TRACKER).read_text() == "1"
 
 
-def test_what_the_step_has_to_log_is_saved_with_its_checkpoint_and_counts_nothing_twice(tmp_path):
+def test_what_the_step_has_to_log_is_saved_with_its_checkpoint_and_counts_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(in_verl, "fault_metrics", lambda trainer, batch: {"reward/defaulted": batch})
+
     class Counting(Trainer):
         timing_raw = {"gen": 1.0}
         steps_per_epoch = 4
@@ -202,10 +201,10 @@ def test_what_the_step_has_to_log_is_saved_with_its_checkpoint_and_counts_nothin
 
     trainer = Counting(tmp_path)
     metrics = {"loss": 2.0}
-    in_verl._note_step(lambda metrics, timing_raw: 7, trainer, (metrics, {}), {})
+    in_verl.note_step(lambda metrics, timing_raw: 7, trainer, (metrics, {}), {})
     trainer.save()
-    (saved,) = checkpoints.whole(tmp_path)
-    assert saved.metrics == {"loss": 2.0, "batch": 7, "epoch": 0, "array": 0.5, "fast": 1.0}
-    assert metrics == {"loss": 2.0}
+    (saved,) = checkpoints.completed(tmp_path)
+    assert saved.metrics == {"loss": 2.0, "reward/defaulted": 7, "batch": 7, "epoch": 0, "array": 0.5, "fast": 1.0}
+    assert metrics == {"loss": 2.0, "reward/defaulted": 7}
     assert trainer._rollout_moe_lb_metrics_accumulator == [0]
     json.dumps(saved.metrics)

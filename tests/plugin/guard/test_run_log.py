@@ -19,7 +19,7 @@ def log(tmp_path, monkeypatch):
 
 def run(*records: tuple[int, dict], goes_on_from: int | None = 0, checkpoint: dict | None = None) -> None:
     def log_them():
-        in_verl._went_on_from.set((goes_on_from, checkpoint or {}))
+        in_verl._resumed_from.set((goes_on_from, checkpoint or {}))
         tracking = Tracking("project", "experiment", ["file"])
         for step, data in records:
             tracking.log(data, step)

@@ -81,7 +81,7 @@ def test_sending_to_an_actor_that_has_died_raises(tmp_path):
 
 @pytest.fixture
 def looking_always(monkeypatch):
-    monkeypatch.setattr(waiting, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(waiting, "SECONDS_BETWEEN_PINGS", 0)
 
 
 def test_looks_in_quick_succession_ask_once():
@@ -90,7 +90,7 @@ def test_looks_in_quick_succession_ask_once():
     watch = Watch([("a worker", lambda: asked.append(1) or actor.__ray_ready__.remote())])
     ray.get(actor.__ray_ready__.remote())
     for _ in range(10):
-        watch.look()
+        watch.check()
     assert len(asked) == 2  # at first, and after the answer to that
 
 
@@ -101,22 +101,22 @@ def test_a_look_at_the_living_busy_or_not_costs_nothing_and_at_the_dead_raises(t
     watch = Watch([("a worker", actor.__ray_ready__.remote) for actor in (busy, idle)])
     start = time.monotonic()
     for _ in range(10):
-        watch.look()
+        watch.check()
     assert time.monotonic() - start < 1
     (tmp_path / "done").touch()
     ray.get(working)
-    watch.look()
+    watch.check()
 
     ray.kill(idle)
     with pytest.raises(RuntimeError, match="a worker has died"):
         until = time.monotonic() + 30
         while time.monotonic() < until:
-            watch.look()
-    watch.look()
+            watch.check()
+    watch.check()
 
 
 def test_there_may_be_nothing_to_watch():
-    Watch([]).look()
+    Watch([]).check()
 
 
 @ray.remote(num_cpus=0)
@@ -138,12 +138,12 @@ def test_a_server_whose_engine_has_died_counts_as_dead():
     server, other = Server.remote(errored=False, dead_error=LookupError("engine")), Server.remote()
     watch = Watch([("a server", partial(each.__ray_call__.remote, check_engine)) for each in (server, other)])
     ray.get([server.generate.remote(), other.generate.remote()])
-    watch.look()
+    watch.check()
     ray.get(server.die.remote())
     with pytest.raises(RuntimeError, match="a server has died") as raised:
         until = time.monotonic() + 30
         while time.monotonic() < until:
-            watch.look()
+            watch.check()
     assert isinstance(raised.value.__cause__.cause, LookupError)
 
 

@@ -1,9 +1,5 @@
 """Balanced Aggregation through verl's real ``ppo_loss``: real TensorDict micro-batches, real backward passes."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from verl.trainer.ppo import core_algos
@@ -150,28 +146,13 @@ def test_an_unknown_mode_is_still_refused_by_the_actor_config():
         make_actor_config("ballanced")
 
 
-def test_another_verl_version_is_one_clear_error():
-    script = """
-import verl
-verl.__version__ = "0.9.2"
-import balanced_agg.plugin.loss.in_verl
-from tests.minibatch import make_actor_config
-make_actor_config("token-mean")
-make_actor_config("balanced")
-"""
-    environment = os.environ | {"VERL_USE_EXTERNAL_PLUGINS": "none"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith("ValueError: actor_rollout_ref.actor.loss_agg_mode=balanced")
-    assert "install verl==0.9.1" in message and "verl 0.9.2" in message
-
-
 @pytest.mark.parametrize("trainer_mode", ["sync", "colocate_async", "separate_async"])
 def test_every_trainer_mode_goes_through_the_wrapped_driver_methods(trainer_mode):
     from verl.trainer.ppo.v1 import get_trainer_cls
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-    for name in ("_compute_advantage", "_compute_old_log_prob", "_compute_metrics"):
+    names = ("_compute_advantage", "_compute_old_log_prob", "_compute_metrics", "step", "_save_checkpoint", "fit")
+    for name in names:
         assert hasattr(vars(PPOTrainer)[name], "__wrapped__")
         overriding = vars(get_trainer_cls(trainer_mode)).get(name)
         # An override must still reach the base class's method, where the wrapper is.

@@ -10,6 +10,7 @@ from tensordict.tensorclass import NonTensorStack
 
 from balanced_agg.loss.diagnostics import aggregation_metrics
 from balanced_agg.plugin.loss import in_verl as verl_plugin
+from tests.composed import compose_recipe
 
 # Group, advantage and length of each response.
 RESPONSES = [("a", 1.0, 2), ("a", 1.0, 4), ("a", -2.0, 6), ("b", 0.5, 3), ("b", -0.5, 5)]
@@ -61,3 +62,38 @@ def test_dr_grpo_divides_by_the_constant_that_the_run_would_use(queue):
     key = "aggregation/dr_grpo/drift"
     assert by_factor[key] == pytest.approx(4 * by_length[key])
     assert by_length[key] != 0
+
+
+def test_one_variable_turns_the_diagnostics_off(queue, monkeypatch):
+    monkeypatch.setenv(verl_plugin.METRICS_SWITCH, "0")
+    assert logged(queue, "balanced") == {"of": "verl"}
+
+
+def test_an_error_of_ours_ends_a_run_in_our_modes_and_costs_others_only_the_diagnostics(queue, monkeypatch, caplog):
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setenv(verl_plugin.METRICS_SWITCH, "1")
+    monkeypatch.setattr(verl_plugin, "aggregation_metrics", fail)
+    with pytest.raises(ZeroDivisionError):
+        logged(queue, "balanced")
+    assert logged(queue, "token-mean") == logged(queue, "token-mean") == {"of": "verl"}
+    assert caplog.text.count("no aggregation/* metrics from now on") == 1
+
+
+def launch_config(mode: str):
+    return compose_recipe("arithmetic", f"actor_rollout_ref.actor.loss_agg_mode={mode}")
+
+
+def test_a_launch_in_our_modes_is_announced_in_one_line_and_in_verls_own_not_at_all(capsys):
+    verl_plugin._check_and_announce(launch_config("balanced"))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "loss_agg_mode=balanced, n=8, verl " in line
+    verl_plugin._check_and_announce(launch_config("token-mean"))
+    assert capsys.readouterr().out == ""
+
+
+def test_an_untested_version_that_fits_is_one_warning(monkeypatch, caplog):
+    monkeypatch.setattr(verl_plugin, "version", lambda distribution: "0.9.7")
+    verl_plugin._check_and_announce(launch_config("balanced"))
+    assert caplog.text.count("verl 0.9.7 fits it, untested") == 1

@@ -34,7 +34,7 @@ def check_aggregation(config: DictConfig) -> None:
 
     if not config.trainer.use_v1:
         refuse("trainer.use_v1", "only verl's V1 trainers hand whole groups to the plugin", "set it to True")
-    if config.actor_rollout_ref.rollout.n < 2:
+    if (config.actor_rollout_ref.rollout.n or 0) < 2:
         refuse(
             "actor_rollout_ref.rollout.n",
             "a group of one response has no two signs to balance",

@@ -1,0 +1,81 @@
+"""The guard: entry point ``balanced_agg_guard`` of ``verl.plugins``, active under ``BALANCED_AGG_GUARD=1``.
+
+``WRAPPERS`` is all that it wraps; each wrapper's docstring says what verl or vLLM does there and what we change.
+Methods of classes that are Ray actors, such as verl's workers, cannot be wrapped: Ray sends copies of the original
+functions to the actor's process.
+"""
+
+from omegaconf import DictConfig
+
+from balanced_agg.plugin.guard import faults, resume, waiting
+from balanced_agg.plugin.guard.checkpoints import refuse_incomplete
+from balanced_agg.plugin.guard.wandb_unreachable import log_offline_if_unreachable
+from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
+from balanced_agg.plugin.launch import at_launch
+from balanced_agg.plugin.wrapping import Wrapper, misfits, put_in_place, refusal, switched_on
+
+SWITCH = "BALANCED_AGG_GUARD"
+TRAINER = "verl.trainer.ppo.v1.trainer_base"
+REWARD_LOOP = "verl.experimental.reward_loop.reward_loop"
+TRACKING = "verl.utils.tracking"
+VLLM_ROLLOUT = "verl.workers.rollout.vllm_rollout"
+
+WRAPPERS = (
+    LAUNCH_WRAPPER,
+    # Faults of grading and of wandb
+    Wrapper("verl.trainer.ppo.reward", "load_reward_manager", ("config", ...), faults.limit_reward_function),
+    Wrapper(REWARD_LOOP, "RewardLoopManager._init_reward_loop_workers", ("self",), faults.guard_reward_workers),
+    Wrapper(TRAINER, "PPOTrainer._compute_advantage", ("self", "batch", ...), faults.check_scores),
+    Wrapper(TRACKING, "Tracking.__init__", ("self", ...), log_offline_if_unreachable),
+    # Resume
+    Wrapper(
+        "verl.utils.checkpoint.checkpoint_manager",
+        "find_latest_ckpt_path",
+        ("path", ...),
+        resume.find_complete_checkpoint,
+    ),
+    Wrapper(TRAINER, "PPOTrainer._load_checkpoint", ("self",), resume.note_resumed_step),
+    Wrapper(TRAINER, "PPOTrainer.step", ("self", "metrics", "timing_raw"), resume.note_step),
+    Wrapper(TRAINER, "PPOTrainer._save_checkpoint", ("self",), resume.save_atomically),
+    Wrapper(TRACKING, "FileLogger.__init__", ("self", ...), resume.keep_log),
+    Wrapper(TRACKING, "FileLogger.log", ("self", "data", "step"), resume.merge_first_record),
+    # Liveness
+    Wrapper(TRAINER, "PPOTrainer.fit", ("self", "agent_loop_manager"), waiting.watch_rollout),
+    Wrapper(
+        "verl.trainer.ppo.v1.replay_buffer",
+        "ReplayBuffer._wait_for_next_poll",
+        ("self", ...),
+        waiting.ping_while_waiting,
+    ),
+    Wrapper(
+        f"{VLLM_ROLLOUT}.vllm_rollout",
+        "ServerAdapter._execute_method",
+        ("self", "method", "non_block", ...),
+        waiting.note_receiver,
+    ),
+    Wrapper(
+        f"{VLLM_ROLLOUT}.bucketed_weight_transfer",
+        "BucketedWeightSender._init_socket",
+        ("self",),
+        waiting.expect_answers,
+    ),
+    Wrapper(
+        "vllm.v1.engine.core_client",
+        "AsyncMPClient._call_utility_async",
+        ("self", ...),
+        waiting.fail_with_engine,
+    ),
+)
+
+
+def _check(config: DictConfig) -> None:
+    refuse_incomplete(config)
+    # A module that another verl has moved is never imported, so its wrapper would never complain: ask here, once.
+    # vLLM may be absent, and is not imported in the driver: what is wrapped there is checked as it is put in place.
+    if reasons := misfits(wrapper for wrapper in WRAPPERS if "vllm" not in wrapper.module):
+        raise ValueError(refusal(f"{SWITCH}=1", reasons))
+
+
+if switched_on(SWITCH):
+    put_in_place(WRAPPERS, asked_for=f"{SWITCH}=1")
+    at_launch(_check)

@@ -1,0 +1,46 @@
+"""A run under one of verl's own modes, with the loss part installed and nothing else asked for, is as without it.
+
+The CPU platform is there in both, since neither would run here without it.
+"""
+
+import pytest
+
+from tests.end_to_end.launch import train
+
+pytestmark = pytest.mark.slow
+
+NOTHING_ASKED = {"BALANCED_AGG_CHECKS": "0", "BALANCED_AGG_GUARD": "0"}
+
+
+def test_verls_own_mode_has_the_same_checkpoints_log_and_refusals_with_and_without_the_loss(tmp_path, arithmetic_model):
+    file = arithmetic_model.parent / "train.parquet"
+    # Our launch checks would refuse both: a file named twice, and a mini-batch that does not divide the batch.
+    overrides = [
+        f"data.train_files=[{file},{file}]",
+        "data.train_batch_size=8",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=6",
+        "aggregation=token",
+        "trainer.total_training_steps=1",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=1",
+    ]
+    without = train(
+        "arithmetic",
+        tmp_path / "without",
+        *overrides,
+        environment=NOTHING_ASKED | {"VERL_USE_EXTERNAL_PLUGINS": "balanced_agg_cpu"},
+    )
+    installed = train("arithmetic", tmp_path / "with", *overrides, environment=NOTHING_ASKED)
+    assert without.returncode == installed.returncode == 0, installed.log[-3000:] + without.log[-3000:]
+    assert files(without.dir / "checkpoints") == files(installed.dir / "checkpoints")
+    assert "is active" not in installed.log
+    (before,), (after,) = without.steps.values(), installed.steps.values()
+    added = set(after) - set(before)
+    assert added and all(name.startswith("aggregation/") for name in added - {"timing_s/aggregation_metrics"})
+    for name in ("critic/rewards/mean", "response_length/mean", "actor/grad_norm", "actor/pg_loss"):
+        assert after[name] == pytest.approx(before[name], rel=1e-4), name
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
