@@ -1,4 +1,4 @@
-"""The rehearsal recipe, cut down to one small step: a pretrained model with tied embeddings, in bf16.
+"""The rehearsal recipe, cut down to one small step: a pretrained model with tied embeddings.
 
 It borrows the overlong penalty of configs/paper.yaml, which no other recipe has that runs without a GPU.
 """
