@@ -11,10 +11,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from operator import attrgetter
 from types import EllipsisType, ModuleType
 
 import wrapt
+
+from balanced_agg.plugin.refusal import Refusal
 
 # The versions of verl that the whole test suite has run with. Another one whose functions fit works, with a warning.
 TESTED_VERL = ("0.9.1",)
@@ -77,7 +80,7 @@ def put_in_place(wrappers: Iterable[Wrapper], asked_for: str | None = None) -> N
 
     Args:
         asked_for: the setting that switches this part on. With it, the import of a module that breaks its contract
-            raises ValueError. Without it such a function is left alone, and the part must refuse where it is used.
+            raises a Refusal. Without it such a function is left alone, and the part must refuse where it is used.
     """
     for wrapper in wrappers:
         wrapt.register_post_import_hook(partial(_wrap, wrapper, asked_for), wrapper.module)
@@ -86,16 +89,13 @@ def put_in_place(wrappers: Iterable[Wrapper], asked_for: str | None = None) -> N
 def _wrap(wrapper: Wrapper, asked_for: str | None, module: ModuleType) -> None:
     if reason := wrapper.misfit(module):
         if asked_for:
-            raise ValueError(refusal(asked_for, [reason]))
+            raise refusal(asked_for, [reason])
         return
     wrapt.wrap_function_wrapper(module, wrapper.name, wrapper.call)
 
 
-def refusal(asked_for: str, reasons: list[str]) -> str:
-    """The one error where a part was asked for and does not fit."""
-    from importlib.metadata import version
-
-    return (
-        f"{asked_for}: balanced_agg does not fit verl {version('verl')}: {'; '.join(reasons)}. Install "
-        f"verl=={TESTED_VERL[-1]}, or do not set {asked_for.partition('=')[0]} so"
-    )
+def refusal(asked_for: str, reasons: list[str]) -> Refusal:
+    """The one error where a part was asked for, by ``KEY=VALUE``, and does not fit."""
+    key, _, value = asked_for.partition("=")
+    what = f"={value}: balanced_agg does not fit verl {version('verl')}: {'; '.join(reasons)}"
+    return Refusal(key, what, f"install verl=={TESTED_VERL[-1]}, or do not set {key} so")

@@ -98,7 +98,7 @@ def test_a_function_that_does_not_fit_is_left_alone_and_refused_where_it_was_ask
     wrapper = Wrapper(module, name, parameters, plus_one)
     put_in_place([wrapper])
     assert __import__(module).double(3) == 6
-    with pytest.raises(ValueError, match=r"^SWITCH=1: .*" + reason + r".*Install verl==.*or do not set SWITCH"):
+    with pytest.raises(ValueError, match=r"^SWITCH=1: .*" + reason + r".*; install verl==.*or do not set SWITCH"):
         put_in_place([wrapper], asked_for="SWITCH=1")
 
 

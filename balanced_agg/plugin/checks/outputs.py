@@ -80,8 +80,7 @@ def check_resume(config: DictConfig) -> None:
         if not isinstance(path, str) or not re.search(r"global_step_\d+/?$", path) or not Path(path).is_dir():
             raise Refusal(key, f"{named} is no checkpoint", "set it to a folder …/global_step_N that is there")
         folder = Path(path)
-        if reason := checkpoints.incomplete_because(folder):
-            raise Refusal(key, f"{named}: {reason}", "name another checkpoint")
+        checkpoints.refuse_incomplete(config)
     else:
         folder = newest_checkpoint(Path(trainer.default_local_dir))
         if folder is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.atomic_write import replacing
+from balanced_agg.plugin.refusal import Refusal
 
 MARK = "checkpoint.json"
 
@@ -63,11 +64,11 @@ def incomplete_because(folder: Path) -> str | None:
 
 
 def refuse_incomplete(config: Any) -> None:
-    """ValueError if this composed verl config names an incomplete checkpoint to resume from."""
+    """Refusal if this composed verl config names an incomplete checkpoint to resume from."""
     trainer = config.trainer
     if trainer.resume_mode == "resume_path" and trainer.resume_from_path:
         if reason := incomplete_because(Path(trainer.resume_from_path)):
-            raise ValueError(f"trainer.resume_from_path={trainer.resume_from_path}: {reason}; name another checkpoint")
+            raise Refusal("trainer.resume_from_path", f"={trainer.resume_from_path}: {reason}", "name another checkpoint")
 
 
 def read(folder: Path) -> Checkpoint:

@@ -73,7 +73,7 @@ def _check(config: DictConfig) -> None:
     # A module that another verl has moved is never imported, so its wrapper would never complain: ask here, once.
     # vLLM may be absent, and is not imported in the driver: what is wrapped there is checked as it is put in place.
     if reasons := misfits(wrapper for wrapper in WRAPPERS if "vllm" not in wrapper.module):
-        raise ValueError(refusal(f"{SWITCH}=1", reasons))
+        raise refusal(f"{SWITCH}=1", reasons)
 
 
 if switched_on(SWITCH):

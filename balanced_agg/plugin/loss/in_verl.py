@@ -68,7 +68,7 @@ def _accept_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict)
     if mode not in PLUGIN_MODES:
         return wrapped(*args, **kwargs)
     if reasons := misfits(WRAPPERS):
-        raise ValueError(refusal(f"{MODE_KEY}={mode}", reasons))
+        raise refusal(f"{MODE_KEY}={mode}", reasons)
     # The config is frozen once set; object.__setattr__ lends verl's own check a mode it knows.
     object.__setattr__(config, "loss_agg_mode", "token-mean")
     try:

@@ -52,6 +52,8 @@ def good(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def on_cpu_without_a_cluster(monkeypatch, tmp_path):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    # The guard imports verl's trainer at a launch, which needs the platform from the start.
+    monkeypatch.setattr("balanced_agg.plugin.guard.in_verl.misfits", lambda wrappers: [])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
 
