@@ -135,7 +135,7 @@ def test_a_renamed_parameter_of_verl_ends_runs_in_our_modes_and_no_others():
     environment = {"VERL_USE_EXTERNAL_PLUGINS": "none", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith("ValueError: actor_rollout_ref.actor.loss_agg_mode=balanced: balanced_agg does not fit")
+    assert "Refusal: actor_rollout_ref.actor.loss_agg_mode=balanced: balanced_agg does not fit verl" in message
     assert "core_algos.agg_loss has the parameters (loss_matrix, " in message
 
 

@@ -65,10 +65,9 @@ def incomplete_because(folder: Path) -> str | None:
 
 def refuse_incomplete(config: Any) -> None:
     """Refusal if this composed verl config names an incomplete checkpoint to resume from."""
-    trainer = config.trainer
-    if trainer.resume_mode == "resume_path" and trainer.resume_from_path:
-        if reason := incomplete_because(Path(trainer.resume_from_path)):
-            raise Refusal("trainer.resume_from_path", f"={trainer.resume_from_path}: {reason}", "name another checkpoint")
+    path = config.trainer.resume_from_path
+    if config.trainer.resume_mode == "resume_path" and path and (reason := incomplete_because(Path(path))):
+        raise Refusal("trainer.resume_from_path", f"={path}: {reason}", "name another checkpoint")
 
 
 def read(folder: Path) -> Checkpoint:
