@@ -21,6 +21,7 @@ from balanced_agg.commands.cli import app
 from tests.composed import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+QUICKSTART = ROOT / "scripts/quickstart.sh"
 FOLDERS = ("balanced_agg", "configs", "data", "docker", "docs", "recipes", "scripts", "tests", ".ci", ".github")
 # Commands that are looked at only for the files of the checkout that they name.
 OTHER_PROGRAMS = {"apt-get", "docker", "git", "kubectl", "source", "wandb"}
@@ -105,7 +106,7 @@ def with_overrides(words: list[str]) -> tuple[str, list[str]] | None:
     """Recipe and overrides of a command that takes both."""
     if words[0] == "balanced-agg" and words[1] in WITH_OVERRIDES:
         rest = words[2:]
-    elif any(word.endswith(("scripts/train.sh", "scripts/slurm.sbatch")) for word in words):
+    elif any(word.endswith(("scripts/train.sh", "scripts/sweep.sh", "scripts/slurm.sbatch")) for word in words):
         rest = words[1 + [word.endswith((".sh", ".sbatch")) for word in words].index(True) :]
     elif "verl.trainer.main_ppo" in words:
         rest = ["ppo_trainer", *words[words.index("verl.trainer.main_ppo") + 1 :]]
@@ -151,6 +152,20 @@ def test_files_exist(page):
         assert path in examples or list(ROOT.glob(path.rstrip("/"))), path
 
 
+def next_commands() -> list[list[str]]:
+    """What the quickstart says that one could do next."""
+    return [
+        shlex.split(line) for line in re.findall(r"^  \w.*  (bash scripts/.*)$", QUICKSTART.read_text(), re.MULTILINE)
+    ]
+
+
+def test_the_quickstart_ends_with_commands_that_exist():
+    found = next_commands()
+    assert [words[1] for words in found] == ["scripts/train.sh", "scripts/sweep.sh"]
+    assert all((ROOT / words[1]).is_file() for words in found)
+    assert "balanced-agg inspect" in QUICKSTART.read_text()
+
+
 @every_page
 def test_commands_exist_and_take_these_arguments(page):
     ours = typer.main.get_command(app).commands
@@ -187,7 +202,8 @@ def test_commands_exist_and_take_these_arguments(page):
 
 def test_overrides_in_commands_compose(checkout):
     packs: dict[str, list[dict[str, str]]] = {}
-    for recipe, overrides in (found for page in PAGES for words in commands(page) if (found := with_overrides(words))):
+    lines = [words for page in PAGES for words in commands(page)] + next_commands()
+    for recipe, overrides in filter(None, map(with_overrides, lines)):
         by_key = {override.partition("=")[0]: override for override in overrides}
         # Composing takes a while: those that set different keys are composed together.
         pack = next((p for p in packs.setdefault(recipe, []) if all(p.get(k, v) == v for k, v in by_key.items())), None)

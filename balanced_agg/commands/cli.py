@@ -189,11 +189,12 @@ def worker(
 def follow(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Where the command writes metrics.jsonl.")],
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="What trains.")],
+    then: Annotated[str, typer.Option(metavar="TEXT", help="Print this after a run that succeeds.")] = "",
 ) -> None:
     """Run a training command with its output in RUN_DIR/log.txt, a line a step here, and a summary at the end."""
     from balanced_agg.commands.follow import run
 
-    raise typer.Exit(run(run_dir, command))
+    raise typer.Exit(run(run_dir, command, then))
 
 
 @app.command()

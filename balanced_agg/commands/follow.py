@@ -94,8 +94,8 @@ def summarize(accuracies: dict[int, float], steps: int, seconds: float, log: Pat
     )
 
 
-def run(run_dir: Path, command: list[str]) -> int:
-    """Run the command and follow it; its exit code."""
+def run(run_dir: Path, command: list[str], then: str = "") -> int:
+    """Run the command and follow it; its exit code. Print `then` in the end if that is 0."""
     run_dir.mkdir(parents=True, exist_ok=True)
     metrics_path = run_dir / "metrics.jsonl"
     metrics_path.unlink(missing_ok=True)  # an earlier run's steps are not this run's
@@ -118,4 +118,6 @@ def run(run_dir: Path, command: list[str]) -> int:
         return process.returncode
     if accuracies:
         print(summarize(accuracies, steps, time.monotonic() - start, log))
+    if then:
+        print(f"\n{then}")
     return 0

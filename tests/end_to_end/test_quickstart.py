@@ -30,3 +30,5 @@ def test_the_quickstart_raises_validation_accuracy_by_15_points_and_says_so():
     assert float(last) == pytest.approx(100 * accuracy[40], abs=0.06)
     assert float(points) == pytest.approx(100 * (accuracy[40] - accuracy[0]), abs=0.06)
     assert "40 steps in" in done.stdout
+    _, _, next_steps = done.stdout.partition("what next:")
+    assert "aggregation=token" in next_steps and "sweep.sh" in next_steps and "your own verl run" in next_steps
