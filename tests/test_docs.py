@@ -24,7 +24,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 QUICKSTART = ROOT / "scripts/quickstart.sh"
 FOLDERS = ("balanced_agg", "configs", "data", "docker", "docs", "recipes", "scripts", "tests", ".ci", ".github")
 # Commands that are looked at only for the files of the checkout that they name.
-OTHER_PROGRAMS = {"apt-get", "docker", "git", "kubectl", "source", "wandb"}
+OTHER_PROGRAMS = {"apt-get", "docker", "export", "git", "kubectl", "source", "wandb"}
 WITH_OVERRIDES = {"train", "sweep", "submit", "doctor"}
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -110,12 +110,15 @@ def with_overrides(words: list[str]) -> tuple[str, list[str]] | None:
         rest = words[1 + [word.endswith((".sh", ".sbatch")) for word in words].index(True) :]
     elif "verl.trainer.main_ppo" in words:
         rest = ["ppo_trainer", *words[words.index("verl.trainer.main_ppo") + 1 :]]
+        if "--config-name" in rest:
+            rest = rest[rest.index("--config-name") + 1 :]
     else:
         return None
     rest = [word for word in rest if not word.startswith("-") and not re.fullmatch(r"\[?OVERRIDES…?\]?|…", word)]
     if not rest or PLACEHOLDER.fullmatch(rest[0]):
         return None
-    return rest[0], [word for word in rest[1:] if "=" in word]
+    # Where things are on the reader's machine is another matter than here.
+    return rest[0], [word for word in rest[1:] if "=" in word and not word.startswith(("hydra.searchpath", "run.root"))]
 
 
 def test_the_readme_is_at_most_150_lines():
@@ -280,7 +283,7 @@ def test_python_blocks_run_and_print_what_the_page_says(page):
 def test_the_example_recipe_for_a_model_of_yours_composes(checkout):
     config = composed(checkout, "my_model_arithmetic", [])
     OmegaConf.resolve(config)
-    assert config.actor_rollout_ref.model.path == "artifacts/models/my_model"
+    assert config.actor_rollout_ref.model.path == f"{checkout}/artifacts/models/my_model"
 
 
 def test_the_example_data_set_is_prepared_as_the_page_says(checkout, tmp_path):
