@@ -12,7 +12,7 @@ USAGE_ERROR = 2
 # Options that are not ours are Hydra's, or those of `ray start`: they are handed on.
 HANDS_ON = {"ignore_unknown_options": True}
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="An unknown one lists those that there are.")]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe of the package; an unknown name lists them.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="Hydra overrides and options.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, alone on stdout.")]
 
@@ -135,7 +135,7 @@ def submit(
     nodes: Annotated[
         int | None, typer.Option(metavar="N", help="Train on N nodes, and wait until they are up.")
     ] = None,
-    wait: Annotated[float, typer.Option(metavar="SECONDS", help="For the cluster.")] = 60,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the cluster.")] = 60,
 ) -> None:
     """Train a recipe on a running Ray cluster; output and exit status are those of the run, Ctrl-C stops it.
 
@@ -156,7 +156,7 @@ RayOptions = Annotated[list[str] | None, typer.Argument(metavar="RAY_OPTIONS", h
 def head(
     ray_options: RayOptions = None,
     node_ip_address: Annotated[
-        str | None, typer.Option(metavar="IP", help="Where the head listens.", show_default="as Ray finds it")
+        str | None, typer.Option(metavar="IP", help="Address that the head listens on.", show_default="as Ray finds it")
     ] = None,
     port: int = 6379,
     dashboard_port: int = 8265,
@@ -174,7 +174,7 @@ def head(
 def worker(
     head: Annotated[str, typer.Argument(metavar="HEAD[:PORT]")],
     ray_options: RayOptions = None,
-    wait: Annotated[float, typer.Option(metavar="SECONDS", help="For the head.")] = 300,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the head.")] = 300,
 ) -> None:
     """Join a head, once it listens, in the foreground; a worker needs a copy of the head's token file."""
     from balanced_agg.commands.cluster import node
@@ -188,10 +188,10 @@ def worker(
 @app.command(context_settings=HANDS_ON)
 def follow(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Where the command writes metrics.jsonl.")],
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="What trains.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="The training command.")],
     then: Annotated[str, typer.Option(metavar="TEXT", help="Print this after a run that succeeds.")] = "",
 ) -> None:
-    """Run a training command with its output in RUN_DIR/log.txt, a line a step here, and a summary at the end."""
+    """Run a training command: its output in RUN_DIR/log.txt, one line for each step here, a summary at the end."""
     from balanced_agg.commands.follow import run
 
     raise typer.Exit(run(run_dir, command, then))
@@ -199,17 +199,17 @@ def follow(
 
 @app.command()
 def prepare(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Data sets; none lists them.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Data sets; without any, a list.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to write to.", show_default="artifacts/data; what is no data set, beside it"),
     ] = None,
-    source: Annotated[Path | None, typer.Option(help="File or folder to read in place of the hub.")] = None,
-    expect: Annotated[int | None, typer.Option(help="Distinct problems that the source must have.")] = None,
+    source: Annotated[Path | None, typer.Option(help="File or folder to read instead of the hub.")] = None,
+    expect: Annotated[int | None, typer.Option(help="Number of distinct problems that the source must have.")] = None,
     regime: Annotated[
-        str | None, typer.Option(help="Of arithmetic: length_gap or length_spread.", show_default="length_gap")
+        str | None, typer.Option(help="For arithmetic: length_gap or length_spread.", show_default="length_gap")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of arithmetic.", show_default="0")] = None,
+    seed: Annotated[int | None, typer.Option(help="For arithmetic.", show_default="0")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifests as JSON.")] = False,
 ) -> None:
     """Write data sets as parquet files for verl, each with a manifest. What is up to date is left alone.
@@ -227,7 +227,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.html and PNGs to this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything the tables hold as JSON.")] = False,
 ) -> None:
-    """Compare the aggregation modes of finished runs, over seeds: peak, last, drop, lengths, entropy.
+    """Compare the aggregations of finished runs over seeds: peak, last step, drop, lengths, entropy.
 
     A RUN is a run folder (metrics.jsonl), a .jsonl of verl's file logger, a TensorBoard folder, a wandb offline folder,
     or a wandb path (entity/project or entity/project/run_id).
@@ -243,14 +243,14 @@ def inspect(
     out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a picture to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all measures of all steps as JSON.")] = False,
     tokenizer: Annotated[
-        str | None, typer.Option(metavar="PATH-OR-HUB-ID", help="Count the tokens of the text and the end of sequence.")
+        str | None, typer.Option(metavar="PATH-OR-HUB-ID", help="Count tokens with it, the end of sequence included.")
     ] = None,
     length_field: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Tokens of each response.", show_default="response_tokens if it is there"),
+        typer.Option(metavar="COLUMN", help="Tokens of a response.", show_default="response_tokens if it is there"),
     ] = None,
     length_in: Annotated[
-        str | None, typer.Option(metavar="characters|words", help="Instead of tokens; a rough answer.")
+        str | None, typer.Option(metavar="characters|words", help="Count these instead of tokens; rough.")
     ] = None,
     max_response_length: Annotated[
         int | None,
@@ -265,7 +265,7 @@ def inspect(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Equal within a group.",
+            help="Column that is equal within a group.",
             show_default="the prompt part of uid, else the text of input",
         ),
     ] = None,
@@ -276,7 +276,7 @@ def inspect(
         bool, typer.Option("--no-std", help="Advantages not divided by the standard deviation, as in Dr. GRPO.")
     ] = False,
 ) -> None:
-    """What each aggregation rule would do to rollouts on disk: "what would BA change in my run?"
+    """What each aggregation would do to rollouts on disk, and what Balanced Aggregation would change.
 
     ROLLOUTS are those of one run: verl's trainer.rollout_data_dir (STEP.jsonl), or files with the same columns:
     score, uid or input, step. A file that has no column step, and no number for a name, is one step.
@@ -305,11 +305,11 @@ def inspect(
 
 @app.command()
 def doctor(
-    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Also hold this recipe against it.")] = None,
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Also check what this recipe needs.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="Hydra overrides.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Is this machine ready: versions, plugin, platform, GPUs, disk, Ray, wandb, and what a recipe asks for?
+    """Check this machine: versions, plugin, platform, GPUs, disk, Ray, wandb; with a RECIPE, also what that needs.
 
     Exit code 0 if nothing keeps a run from working, 1 if something does, 2 for a recipe that does not compose.
     """
@@ -324,7 +324,7 @@ def workspace(
     name: Annotated[str, typer.Option(help="Name of the saved view.")] = "Balanced Aggregation",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print it as JSON; needs no key and no network.")] = False,
 ) -> None:
-    """Save a wandb workspace with the runs grouped by aggregation mode, and print its URL."""
+    """Save a wandb workspace with the runs grouped by aggregation, and print its URL."""
     from balanced_agg.commands.workspace import run
 
     raise typer.Exit(run(path, name, dry_run))
