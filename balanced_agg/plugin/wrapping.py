@@ -91,7 +91,17 @@ def _wrap(wrapper: Wrapper, asked_for: str | None, module: ModuleType) -> None:
         if asked_for:
             raise refusal(asked_for, [reason])
         return
-    wrapt.wrap_function_wrapper(module, wrapper.name, wrapper.call)
+    if not _is_wrapped(attrgetter(wrapper.name)(module), wrapper.call):
+        wrapt.wrap_function_wrapper(module, wrapper.name, wrapper.call)
+
+
+def _is_wrapped(function: Callable, call: Callable) -> bool:
+    """Whether `call` wraps this function already: several parts share the wrapper of a launch."""
+    while function is not None:
+        if getattr(function, "_self_wrapper", None) is call:
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
 
 
 def refusal(asked_for: str, reasons: list[str]) -> Refusal:

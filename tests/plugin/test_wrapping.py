@@ -83,6 +83,12 @@ def test_a_function_that_fits_is_wrapped_as_its_module_is_imported(module, param
     assert misfits([Wrapper(module, "double", parameters, plus_one)]) == []
 
 
+def test_parts_that_share_a_wrapper_wrap_once(module):
+    for asked_for in (None, "SWITCH=1", "OTHER=1"):
+        put_in_place([Wrapper(module, "double", (...,), plus_one)], asked_for)
+    assert __import__(module).double(3) == 7
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "reason"),
     [
