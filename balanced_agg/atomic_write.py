@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: files and folders that appear complete or not at all."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path beside `path`, for a file or a folder that takes its place when the block ends, and is gone if it fails.
 
     The folder above is made if it is missing. A file is replaced in one step, an old folder is moved away first.

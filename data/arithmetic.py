@@ -10,7 +10,7 @@ from balanced_agg.data.prepare import Prepared
 
 from balanced_agg.arithmetic.demonstrations import REGIMES
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 
 DATA_SOURCE = "arithmetic"
 
@@ -46,7 +46,7 @@ def write_parquet(rows: Sequence[dict], path: Path) -> bool:
             return False
     except (FileNotFoundError, pa.ArrowInvalid):
         pass  # there is no file yet, or it is not a parquet file
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         pq.write_table(table, unfinished)
     return True
 

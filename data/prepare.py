@@ -19,7 +19,7 @@ from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable
 from balanced_agg.data.sources import describe, open_rows, sha256_of
 
 import balanced_agg
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 
 # Raise it when the same source would give other rows; files of older versions are then written anew.
 VERSION = 1
@@ -106,7 +106,7 @@ def prepare(
 
     rows, total, record = open_rows(dataset, source, path)
     tally = Tally()
-    with replacing(parquet) as unfinished:
+    with atomic_write(parquet) as unfinished:
         written = write_rows(to_verl(dataset, progress(rows, total), tally), schema_of(dataset), unfinished)
         if tally.conflicting:
             written -= drop_rows(unfinished, tally)
@@ -131,7 +131,7 @@ def prepare(
         "warnings": [warning] if warning else [],
         "created_by": f"balanced_agg {balanced_agg.__version__}, pyarrow {pa.__version__}",
     }
-    with replacing(manifest_path) as unfinished:
+    with atomic_write(manifest_path) as unfinished:
         unfinished.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Prepared(parquet, manifest, wrote=True)
 
@@ -211,7 +211,7 @@ def write_rows(rows: Iterable[Row], schema: pa.Schema, path: Path) -> int:
 
 def drop_rows(path: Path, tally: Tally) -> int:
     """Rewrite the file without the first rows of conflicting prompts; how many there were."""
-    with replacing(path) as unfinished, pq.ParquetFile(path) as file:
+    with atomic_write(path) as unfinished, pq.ParquetFile(path) as file:
         with pq.ParquetWriter(unfinished, file.schema_arrow) as writer:
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number)

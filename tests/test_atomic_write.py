@@ -1,8 +1,8 @@
-"""What is written through `replacing` is there whole or not at all, and nothing is left beside it."""
+"""What is written through `atomic_write` is there whole or not at all, and nothing is left beside it."""
 
 import pytest
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 
 
 def write(path, folder, content):
@@ -20,11 +20,11 @@ def read(path):
 def test_the_new_takes_the_place_of_the_old_and_a_failure_leaves_the_old(tmp_path, folder):
     target = tmp_path / "above" / "target"
     for content in ("first", "second"):
-        with replacing(target) as unfinished:
+        with atomic_write(target) as unfinished:
             write(unfinished, folder, content)
             assert not target.exists() or read(target) == "first"
         assert read(target) == content
-    with pytest.raises(KeyError), replacing(target) as unfinished:
+    with pytest.raises(KeyError), atomic_write(target) as unfinished:
         write(unfinished, folder, "third")
         raise KeyError
     assert read(target) == "second"

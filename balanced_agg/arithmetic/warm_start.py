@@ -16,7 +16,7 @@ from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
 from balanced_agg.arithmetic.model import build_model
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
 from balanced_agg.arithmetic.tokenizer import build_tokenizer, encode_prompt
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 
 RECORD_NAME = "warm_start.json"
 _IGNORED_LABEL = -100  # what torch's cross entropy skips
@@ -207,7 +207,7 @@ def _save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: d
     model.generation_config = GenerationConfig(
         do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    with replacing(out_dir) as unfinished:
+    with atomic_write(out_dir) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         (unfinished / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.compare import table
 from balanced_agg.commands.compare.groups import settings
 from balanced_agg.commands.compare.pictures import overview, picture, plots
@@ -45,7 +45,7 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
         files |= {"comparison.png": whole} if whole else {}
         files["report.html"] = html(summary, {label: png for label, (_, png) in pictures.items()}).encode()
         for name, content in files.items():
-            with replacing(out / name) as unfinished:
+            with atomic_write(out / name) as unfinished:
                 unfinished.write_bytes(content)
         messages.print(f"written: {out / 'report.html'} and {len(files) - 1} pictures", markup=False)
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.table import CAPTION, HEADER, cells, markdown, remarks, summarize
 from balanced_agg.commands.evaluate.target import SHARDS, Target, last_of_each_key, resolve_target
@@ -62,7 +62,7 @@ def merge(target: Target) -> None:
     newest = max(shard.stat().st_mtime for shard in target.shards.glob(SHARDS))
     if merged.is_dir() and merged.stat().st_mtime > newest:
         return
-    with replacing(merged) as unfinished:
+    with atomic_write(merged) as unfinished:
         command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
         command += ["--local_dir", str(target.shards), "--target_dir", str(unfinished)]
         subprocess.run(command, check=True, stdout=sys.stderr)
@@ -83,7 +83,7 @@ def report(target: Target) -> dict:
         ("evaluation.json", json.dumps(summary, indent=2) + "\n"),
         ("evaluation.md", markdown(summary, target.name)),
     ):
-        with replacing(target.results / name) as unfinished:
+        with atomic_write(target.results / name) as unfinished:
             unfinished.write_text(text)
     return summary
 

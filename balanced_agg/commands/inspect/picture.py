@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.commands.plot_style import GREY, INK, STYLES, Style
 from balanced_agg.loss.rules import RULES
@@ -44,7 +44,7 @@ def draw(steps: Sequence[StepMeasures], out: Path, unit: str) -> None:
         gap.legend(fontsize=8)
         figure.legend(*share.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(f"{_title(steps, unit)}\n{NOTE}", fontsize=11)
-    with replacing(out) as unfinished:
+    with atomic_write(out) as unfinished:
         figure.savefig(unfinished, format="png", dpi=150)
 
 

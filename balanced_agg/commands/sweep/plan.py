@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.recipes import CONFIGS, check_recipe_name
 
 # In the folder of every run that a sweep has started: what it was started with, and whether it ended well.
@@ -51,7 +51,7 @@ class PlannedRun:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def record(self, finished: bool) -> None:
-        with replacing(self.folder / RECORD) as unfinished:
+        with atomic_write(self.folder / RECORD) as unfinished:
             unfinished.write_text(json.dumps({"overrides": self.overrides, "finished": finished}) + "\n")
 
     def check(self) -> None:

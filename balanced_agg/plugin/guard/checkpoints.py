@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 from balanced_agg.plugin.refusal import Refusal
 
 MARK = "checkpoint.json"
@@ -142,5 +142,5 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _write_mark(folder: Path, mark: dict[str, Any]) -> None:
-    with replacing(folder / MARK) as unfinished:
+    with atomic_write(folder / MARK) as unfinished:
         unfinished.write_text(json.dumps(mark, indent=1) + "\n")

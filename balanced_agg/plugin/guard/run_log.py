@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 from balanced_agg.runs.file_log import history, read_records
 
 Steps = dict[int, dict[str, Any]]
@@ -34,6 +34,6 @@ def with_first_record(steps: Steps, step: int, metrics: dict[str, Any]) -> Steps
 
 
 def write(path: Path, steps: Steps) -> None:
-    with replacing(path) as unfinished, unfinished.open("w") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w") as file:
         for step, data in steps.items():
             file.write(json.dumps({"step": step, "data": data}, separators=(",", ":")) + "\n")

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from balanced_agg.atomic_write import replacing
+from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.doctor.probes import described
 
 name, answer_file, *arguments = sys.argv[1:]
@@ -13,5 +13,5 @@ try:
     answer = importlib.import_module(f"balanced_agg.commands.doctor.probes.ask_{name}").probe(*arguments)
 except Exception as error:
     answer = {"error": described(error)}
-with replacing(Path(answer_file)) as unfinished:
+with atomic_write(Path(answer_file)) as unfinished:
     unfinished.write_text(json.dumps(answer))
