@@ -52,7 +52,7 @@ def test_a_recipe_composes_and_resolves_with_every_aggregation(aggregation):
     OmegaConf.resolve(config)
     assert config.actor_rollout_ref.actor.loss_agg_mode == mode
     assert config.trainer.experiment_name == f"{recipe}-{mode}-seed7"
-    assert config.ray_kwargs.ray_init.runtime_env.env_vars.WANDB_RUN_GROUP == f"{recipe}-{mode}"
+    assert f"{recipe}-{mode}" == config.ray_kwargs.ray_init.runtime_env.env_vars.WANDB_RUN_GROUP
 
 
 def test_a_config_with_values_set_on_a_copy_is_the_one_that_hydra_composes():

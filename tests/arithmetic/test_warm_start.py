@@ -137,7 +137,7 @@ def test_threads_and_random_state_of_the_caller_are_left_alone(tmp_path):
 
 
 def test_unknown_regime_is_an_error_that_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="length_gap.*length_spread"):
+    with pytest.raises(ValueError, match=r"length_gap.*length_spread"):
         tiny_warm_start(tmp_path / "model", regime="length")
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -31,7 +32,7 @@ def become(monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         result = CliRunner(env={"BALANCED_AGG_ROOT": None, **exported}).invoke(app, ["train", *arguments])
         assert result.exit_code == 0, result.output
-        return *found[0], os.getcwd()
+        return *found[0], str(Path.cwd())
 
     return become
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -76,7 +77,7 @@ class StandIn(BaseHTTPRequestHandler):
     """wandb's server as far as saving a workspace goes; keeps the saved ones in `saved`."""
 
     accepts = True
-    saved: list[dict] = []
+    saved: ClassVar[list[dict]] = []
 
     def do_POST(self) -> None:
         query = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -138,5 +138,5 @@ def test_program_without_usable_tests_is_unusable(change, reason):
 @pytest.mark.parametrize("metadata", ["{}", "", "null", "{broken"])
 def test_functional_tests_without_a_name_are_unusable(metadata):
     row = code_row("Double.", [case("1", "2", "functional")], []) | {"metadata": metadata}
-    with pytest.raises(Unusable, match="name|metadata"):
+    with pytest.raises(Unusable, match=r"name|metadata"):
         convert(livecodebench, row)

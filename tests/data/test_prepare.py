@@ -217,7 +217,7 @@ def test_source_without_usable_rows_is_an_error_with_the_reasons(tmp_path):
 
 def test_expected_number_of_problems_is_binding(tmp_path, math_500):
     assert prepare(MATH_500, tmp_path / "out", math_500, expect=2).manifest["warnings"] == []
-    with pytest.raises(ValueError, match="expected 3 distinct problems, found 2.*--expect 2"):
+    with pytest.raises(ValueError, match=r"expected 3 distinct problems, found 2.*--expect 2"):
         prepare(MATH_500, tmp_path / "out", math_500, expect=3)
 
 
@@ -225,7 +225,7 @@ def test_number_of_dapo_prompts_is_asserted_on_the_hub_and_warned_of_elsewhere(t
     rows = [dapo_row("a", "1"), dapo_row("b", "2"), dapo_row("b", "3")]
     hub = {"source": DAPO17K.source, "config": None, "split": "train", "source_files": {}, "revision": "abc"}
     monkeypatch.setattr(module, "open_rows", lambda *_: (iter(rows), 3, hub))
-    with pytest.raises(ValueError, match="expected 17398 distinct problems, found 2.*--expect 2 accepts it"):
+    with pytest.raises(ValueError, match=r"expected 17398 distinct problems, found 2.*--expect 2 accepts it"):
         prepare(DAPO17K, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     accepted = prepare(DAPO17K, tmp_path / "out", expect=2)

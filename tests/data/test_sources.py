@@ -111,7 +111,7 @@ def test_files_in_one_folder_are_told_apart_by_name_configuration_and_split(tmp_
 def test_folder_of_one_set_needs_no_names(tmp_path):
     file = write_jsonl(tmp_path / "whatever.jsonl", ROWS)
     assert local_files(MATH_500, tmp_path, only_one=True) == [file]
-    with pytest.raises(ValueError, match="has no .* file for math_500.*whatever.jsonl"):
+    with pytest.raises(ValueError, match=r"has no .* file for math_500.*whatever.jsonl"):
         local_files(MATH_500, tmp_path, only_one=False)
 
 
@@ -126,7 +126,7 @@ def test_missing_source_and_unknown_format_are_errors(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         local_files(MATH_500, tmp_path / "none", only_one=True)
     (tmp_path / "rows.txt").write_text("")
-    with pytest.raises(ValueError, match="must be one of .parquet, .jsonl, .json, .csv"):
+    with pytest.raises(ValueError, match=r"must be one of .parquet, .jsonl, .json, .csv"):
         local_files(MATH_500, tmp_path / "rows.txt", only_one=True)
     with pytest.raises(ValueError, match="one file"):
         local_files(MATH_500, write_jsonl(tmp_path / "rows.jsonl", ROWS), only_one=False)

@@ -18,7 +18,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info, **options
     with _counting:
         _calls[step] += 1
         call = _calls[step]
-    if step == 0 and call <= 4 or step == 1 and call <= 3 or step == 8:
+    if (step == 0 and call <= 4) or (step == 1 and call <= 3) or step == 8:
         raise LookupError(f"no answer for {ground_truth}")
     if step == 2 and call == 1:
         threading.Event().wait()

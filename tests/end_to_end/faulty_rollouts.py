@@ -15,7 +15,7 @@ async def _fail_or_empty(wrapped, loop, args, kwargs):
         groups.append(kwargs["uid"])
     group, session = groups.index(kwargs["uid"]), kwargs["session_id"]
     # The first group loses all of its responses, the second all but one.
-    if step == 4 and (group == 0 or group == 1 and session > 0):
+    if step == 4 and (group == 0 or (group == 1 and session > 0)):
         raise ConnectionError("the rollout server did not answer")
     _empty.set(step == 5 and group == 0 and session == 0)
     return await wrapped(*args, **kwargs)

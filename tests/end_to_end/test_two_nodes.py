@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_a_run_over_both_nodes_has_the_gradient_of_one_and_ends_at_ctrl_c(cluste
         submitted = cluster.worker.start(*command, stdout=log, stderr=subprocess.STDOUT)
     metrics = run / "metrics.jsonl"
     wait_until(
-        lambda: submitted.poll() is not None or metrics.exists() and b"grad_norm" in metrics.read_bytes(), cluster.log
+        lambda: submitted.poll() is not None or (metrics.exists() and b"grad_norm" in metrics.read_bytes()), cluster.log
     )
     assert submitted.poll() is None, cluster.log()
     submitted.send_signal(signal.SIGINT)
@@ -167,8 +168,7 @@ def test_a_run_over_both_nodes_has_the_gradient_of_one_and_ends_at_ctrl_c(cluste
 
 def name_of(pid: int) -> str:
     try:
-        with open(f"/proc/{pid}/cmdline") as file:
-            return file.read().split("\0")[0].strip()
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0].strip()
     except OSError:
         return ""  # it has just ended
 
@@ -179,8 +179,8 @@ def test_the_token_is_in_no_argument_and_no_log(cluster):
     shown = [file for file in cluster.folder.rglob("*") if file.is_file() and token in file.read_bytes()]
     assert shown == [cluster.token]
     for pid in processes_of(cluster.mark):
-        with open(f"/proc/{pid}/cmdline", "rb") as arguments, open(f"/proc/{pid}/environ", "rb") as variables:
-            assert token not in arguments.read() + variables.read()
+        for file in ("cmdline", "environ"):
+            assert token not in Path(f"/proc/{pid}/{file}").read_bytes()
 
 
 def test_nothing_is_left_once_both_nodes_are_told_to_end(cluster):

@@ -50,7 +50,7 @@ some_groups = st.lists(
 @st.composite
 def mixed_group(draw: st.DrawFn) -> list[Response]:
     """Binary rewards, both among them, every response with tokens."""
-    rewards = draw(st.permutations([1, 0] + draw(st.lists(st.integers(0, 1), max_size=6))))
+    rewards = draw(st.permutations([1, 0, *draw(st.lists(st.integers(0, 1), max_size=6))]))
     return grpo([(reward, draw(lengths_of(1))) for reward in rewards])
 
 

@@ -1,5 +1,6 @@
 """Claims about the processes that grade: hard limits, replacement, threads, and their end with the parent."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -198,10 +199,8 @@ def test_answers_are_never_executed(graders, tmp_path):
     for injection in INJECTIONS:
         answer = injection.replace("MARK", str(tmp_path / "mark"))
         for gold in ("5", "x+1"):
-            try:
+            with contextlib.suppress(GraderFailed):
                 assert not graders.equals_any([gold], answer, 0.0, time_limit=5.0)
-            except GraderFailed:
-                pass
     assert list(tmp_path.iterdir()) == []
 
 

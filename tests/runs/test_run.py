@@ -75,7 +75,7 @@ def test_a_path_given_twice_is_one_run(tmp_path):
 
 def test_two_runs_of_one_setting_mode_and_seed_are_refused_by_name(tmp_path):
     first, second = make_run(tmp_path / "first"), make_run(tmp_path / "second")
-    with pytest.raises(ValueError, match="first/.* and .*second/.* are both seed 0 of balanced"):
+    with pytest.raises(ValueError, match=r"first/.* and .*second/.* are both seed 0 of balanced"):
         read_runs([first, second])
 
 

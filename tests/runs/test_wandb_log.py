@@ -77,13 +77,13 @@ def test_a_run_that_has_written_nothing_yet_is_refused_alone_and_passed_over_bes
     started.write_bytes(file.read_bytes()[:7])
     (run,) = read_runs([str(tmp_path)])
     assert run.series("x") == {0: 1}
-    with pytest.raises(ValueError, match="written nothing yet to run-new.wandb"):
+    with pytest.raises(ValueError, match=r"written nothing yet to run-new.wandb"):
         read_runs([str(started.parent)])
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "run-x.wandb").write_text("hello")
-    with pytest.raises(ValueError, match="run-x.wandb does not begin with :W&B"):
+    with pytest.raises(ValueError, match=r"run-x.wandb does not begin with :W&B"):
         read_runs([str(tmp_path)])
 
 

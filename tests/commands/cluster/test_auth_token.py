@@ -80,5 +80,5 @@ def test_an_empty_token_is_refused(file):
 def test_a_cluster_without_authentication_is_refused(monkeypatch):
     auth_token.create()
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with pytest.raises(ValueError, match="RAY_AUTH_MODE=disabled.*unset it"):
+    with pytest.raises(ValueError, match=r"RAY_AUTH_MODE=disabled.*unset it"):
         auth_token.require()

@@ -1,5 +1,7 @@
 """Ragged, short and differing runs are named, and are in no mean they do not belong to."""
 
+from pathlib import Path
+
 import pytest
 
 from balanced_agg.commands.compare.differences import differences
@@ -74,7 +76,7 @@ def test_different_seeds_are_named(tmp_path):
 
 def test_torn_lines_are_named(tmp_path):
     folder = make_run(tmp_path)
-    with open(f"{folder}/metrics.jsonl", "a") as file:
+    with Path(folder, "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "da')
     assert only_setting(folder).remarks == ["arithmetic-balanced-seed0: 1 torn line skipped"]
 

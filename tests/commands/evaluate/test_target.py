@@ -74,7 +74,7 @@ def test_what_is_none_of_the_three_is_refused(name):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="recipes: .*arithmetic"):
+    with pytest.raises(ValueError, match=r"recipes: .*arithmetic"):
         resolve_target("Qwen/Qwen3-1.7B", recipe="arithmetics")
 
 

@@ -124,7 +124,7 @@ def test_programs_without_a_sandbox_are_refused_unless_the_user_says_how(compose
     write_rows(tmp_path / "code.parquet", data_source="livecodebench")
     monkeypatch.setattr(sandbox, "_sandbox_problem", lambda: "bubblewrap is not installed")
     files = f"data.val_files={tmp_path}/code.parquet"
-    with pytest.raises(ValueError, match="data.val_files.*bubblewrap"):
+    with pytest.raises(ValueError, match=r"data.val_files.*bubblewrap"):
         check_launch(compose(files))
     check_launch(compose(files, "reward.custom_reward_function.reward_kwargs.allow_unsandboxed_code=true"))
     check_launch(compose(files, "reward.sandbox_fusion.url=http://sandbox/run_code"))
@@ -243,7 +243,7 @@ def test_a_cluster_that_answers_is_not_second_guessed(compose, listening, monkey
 
 def test_the_size_of_a_cluster_that_is_there_cannot_be_set(compose, listening, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", listening)
-    with pytest.raises(ValueError, match="num_cpus.*cluster=existing"):
+    with pytest.raises(ValueError, match=r"num_cpus.*cluster=existing"):
         check_launch(compose())
 
 

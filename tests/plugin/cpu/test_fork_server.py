@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_standard_files_and_further_ones_are_those_of_the_asker(run):
     code = "import os, sys; os.write(int(sys.argv[1]), input().encode()); print('out'); print('err', file=sys.stderr)"
     done = run("-c", code, str(writing), input="through a pipe\n", pass_fds=[writing])
     os.close(writing)
-    with open(reading) as pipe:
+    with os.fdopen(reading) as pipe:
         assert pipe.read() == "through a pipe"  # and ends: neither server nor interpreter holds its other end
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
 
@@ -224,6 +225,6 @@ def test_server_and_children_end_with_the_process_that_started_them_however_it_e
     starter.send_signal(signal.SIGKILL)
     assert starter.stdout.read() == ""  # all of them hold the other end
     until = time.monotonic() + SECONDS
-    while os.path.exists(os.path.dirname(interpreter)) and time.monotonic() < until:
+    while Path(interpreter).parent.exists() and time.monotonic() < until:
         pass
-    assert not os.path.exists(os.path.dirname(interpreter))
+    assert not Path(interpreter).parent.exists()

@@ -1,6 +1,7 @@
 """On CPU, responses of one length share a micro-batch, and their texts stay where they are."""
 
 import asyncio
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +28,7 @@ def test_each_row_is_in_one_micro_batch_and_none_is_empty(lengths, data):
 @given(LENGTHS, st.data())
 def test_no_row_is_longer_than_one_of_a_later_micro_batch(lengths, data):
     rows = cut_by_length(lengths, data.draw(st.integers(1, len(lengths))))
-    for earlier, later in zip(rows, rows[1:], strict=False):
+    for earlier, later in itertools.pairwise(rows):
         assert max(lengths[row] for row in earlier) <= min(lengths[row] for row in later)
 
 

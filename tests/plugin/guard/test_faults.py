@@ -185,5 +185,5 @@ def test_a_step_with_mostly_defaults_is_not_trained_on(trainer):
 
 def test_a_score_that_is_no_number_is_not_trained_on(trainer):
     trainer.rows["a_3_0"]["score"] = math.nan
-    with pytest.raises(RuntimeError, match="step 3: .*not finite"):
+    with pytest.raises(RuntimeError, match=r"step 3: .*not finite"):
         advance(trainer)

@@ -1,8 +1,9 @@
 """What verl's own functions do about checkpoints once they are wrapped: find, save, keep, refuse."""
 
 import json
-import os
+from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -112,14 +113,12 @@ class Trainer:
         folder = f"{run}/global_step_{self.global_steps}"
         self.manager.ensure_checkpoint_capacity(keep)
         self._write("actor")
-        os.makedirs(f"{folder}/actor")
-        with open(f"{folder}/actor/model.pt", "wb") as file:
-            file.write(b"weights")
+        Path(f"{folder}/actor").mkdir(parents=True)
+        Path(f"{folder}/actor/model.pt").write_bytes(b"weights")
         self.manager.register_checkpoint(f"{folder}/actor", keep)
         self._write("data.pt")
-        with open(f"{folder}/data.pt", "wb") as file:
-            file.write(b"order")
-        with open(f"{run}/{TRACKER}", "w") as file:
+        Path(f"{folder}/data.pt").write_bytes(b"order")
+        with Path(f"{run}/{TRACKER}").open("w") as file:
             self._write("tracker")
             file.write(str(self.global_steps))
         self.checkpoint_callback.on_save()
@@ -190,9 +189,9 @@ def test_what_the_step_has_to_log_is_saved_with_its_checkpoint_and_counts_nothin
     monkeypatch.setattr(in_verl, "fault_metrics", lambda trainer, batch: {"reward/defaulted": batch})
 
     class Counting(Trainer):
-        timing_raw = {"gen": 1.0}
+        timing_raw: ClassVar = {"gen": 1.0}
         steps_per_epoch = 4
-        _rollout_moe_lb_metrics_accumulator = [0]
+        _rollout_moe_lb_metrics_accumulator: ClassVar = [0]
 
         def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
             self._rollout_moe_lb_metrics_accumulator[0] += 1

@@ -73,8 +73,10 @@ def test_a_bomb_is_refused_before_it_unpacks():
         packed("no"),
         "[1]",
         "[",
-    ]
-    + [packed(json.dumps(TESTS))[:-8], "[" * 10**5, base64.b64encode(zlib.compress(b"\x80\x04X\xff\xff")).decode()],
+        packed(json.dumps(TESTS))[:-8],
+        "[" * 10**5,
+        base64.b64encode(zlib.compress(b"\x80\x04X\xff\xff")).decode(),
+    ],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(ValueError):

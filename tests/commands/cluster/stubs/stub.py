@@ -52,7 +52,7 @@ def python():
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     record(subcommand=subcommand, in_environment=in_environment, **token)
     if subcommand == "node":
-        if HOST == os.environ.get("LOST"):
+        if os.environ.get("LOST") == HOST:
             while not hosts_of("submit"):
                 time.sleep(0.05)
             return 1

@@ -9,8 +9,17 @@ from tests.rewards.code.hostile.outside import MIB, grade
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
-    ["[0] * 10**7", "'x' * 10**8", "10**40000", "float('inf')", "'\\0' * 10", "'\\ud800'", "b'x'", "range(10**9)"]
-    + ["__import__('functools').reduce(lambda a, _: [a], range(900), 0)"],
+    [
+        "[0] * 10**7",
+        "'x' * 10**8",
+        "10**40000",
+        "float('inf')",
+        "'\\0' * 10",
+        "'\\ud800'",
+        "b'x'",
+        "range(10**9)",
+        "__import__('functools').reduce(lambda a, _: [a], range(900), 0)",
+    ],
 )
 def test_an_awkward_value_is_a_wrong_value(value):
     assert not grade(f"def f(x):\n    return {value}", ["1"], ["42"], "f")

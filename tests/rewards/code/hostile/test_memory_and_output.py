@@ -7,9 +7,13 @@ from tests.rewards.code.hostile.outside import CALL, MIB, lines, run, run_watche
 
 @pytest.mark.parametrize(
     "bomb",
-    ["held = []\nwhile True: held.append(bytearray(2**22))", "b'x' * 2**40", "[0] * 2**40"]
-    + ["import mmap\nheld = []\nwhile True: held.append(mmap.mmap(-1, 2**22)); held[-1].write(b'x' * 2**22)"]
-    + [pytest.param("class A:\n    pass\nheld = None\nwhile True: held = [held, A()]", marks=pytest.mark.slow)],
+    [
+        "held = []\nwhile True: held.append(bytearray(2**22))",
+        "b'x' * 2**40",
+        "[0] * 2**40",
+        "import mmap\nheld = []\nwhile True: held.append(mmap.mmap(-1, 2**22)); held[-1].write(b'x' * 2**22)",
+        pytest.param("class A:\n    pass\nheld = None\nwhile True: held = [held, A()]", marks=pytest.mark.slow),
+    ],
 )
 def test_a_memory_bomb_stays_within_the_limit(bomb):
     execution, peak = run_watched("import time; time.sleep(0.2)\n" + bomb, memory_bytes=256 * MIB)

@@ -160,8 +160,12 @@ def test_processor_time_is_bounded_too(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "crash",
-    ["os.kill(os.getpid(), signal.SIGKILL)", "os.abort()", "ctypes.string_at(0)", "os._exit(1)", "sys.exit(1)"]
-    + [
+    [
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "os.abort()",
+        "ctypes.string_at(0)",
+        "os._exit(1)",
+        "sys.exit(1)",
         "ctypes.CDLL(None).exit(7)",
         "sys._getframe(1).f_globals.clear(); raise KeyError",
         "os.execv('/nothing', ['x'])",
