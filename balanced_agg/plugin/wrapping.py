@@ -37,12 +37,14 @@ class Wrapper:
         name: ``function`` or ``Class.method``.
         parameters: the names of its parameters in their order. A last ``...`` lets others follow, which are passed on.
         call: ``call(wrapped, instance, args, kwargs)``; its docstring says what the function does and what we change.
+        needs: other names of the module that the wrapper relies on, as ``name`` is written.
     """
 
     module: str
     name: str
     parameters: tuple[str | EllipsisType, ...]
     call: Callable
+    needs: tuple[str, ...] = ()
 
     @property
     def why(self) -> str:
@@ -54,10 +56,13 @@ class Wrapper:
 
         `module` is the loaded module; it is imported where it is not given.
         """
+        name = self.name
         try:
-            function = attrgetter(self.name)(module or importlib.import_module(self.module))
-        except (ImportError, AttributeError) as error:
-            return f"{self.module}.{self.name} is not there ({error})"
+            module = module or importlib.import_module(self.module)
+            for name in (*self.needs, self.name):
+                function = attrgetter(name)(module)
+        except (ImportError, AttributeError):
+            return f"{self.module}.{name} is not there"
         found = tuple(inspect.signature(function).parameters)
         if self.parameters[-1:] == (...,):
             expected = self.parameters[:-1]

@@ -23,8 +23,8 @@ PARTS = (loss, checks, guard, cpu, in_vllm)
 MOST_WRAPPED = 35
 
 
-def contracts(verl: Path | None = None) -> tuple[str, list[str]]:
-    """verl's version and the misfits of all parts, in a process of its own on the CPU platform.
+def contracts(verl: Path | None = None) -> tuple[str, dict[str, list[str]]]:
+    """verl's version and the misfits of each part that has some, in a process of its own on the CPU platform.
 
     `verl` is a folder with another version, used in place of the installed one.
     """
@@ -33,24 +33,30 @@ def contracts(verl: Path | None = None) -> tuple[str, list[str]]:
         import verl
         from tests.plugin.test_wrapping import PARTS
         from balanced_agg.plugin.wrapping import misfits
-        print(json.dumps([verl.__version__, [reason for part in PARTS for reason in misfits(part.WRAPPERS)]]))
+        print(json.dumps([verl.__version__, {part.__name__: misfits(part.WRAPPERS) for part in PARTS}]))
     """)
-    environment = os.environ | {"VERL_PLATFORM": "cpu", "PYTHONPATH": f"{verl}:{ROOT}" if verl else str(ROOT)}
+    off = {"BALANCED_AGG_CHECKS": "0", "BALANCED_AGG_GUARD": "0"}  # these would refuse as the modules are imported
+    environment = os.environ | off | {"VERL_PLATFORM": "cpu", "PYTHONPATH": f"{verl}:{ROOT}" if verl else str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    return tuple(json.loads(done.stdout.splitlines()[-1]))
+    found, parts = json.loads(done.stdout.splitlines()[-1])
+    return found, {part: reasons for part, reasons in parts.items() if reasons}
 
 
 def test_what_is_installed_keeps_the_contracts():
-    assert contracts() == (version("verl"), [])
+    assert contracts() == (version("verl"), {})
 
 
 @pytest.mark.slow
-def test_verls_previous_version_keeps_the_contracts(tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path, "verl==0.9.0"], check=True
-    )
-    assert contracts(tmp_path) == ("0.9.0", [])
+def test_verls_previous_version_fits_all_but_the_guard_which_says_what_it_lacks(tmp_path):
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path, "verl==0.9.0"]
+    subprocess.run(install, check=True)
+    found, misfits_of = contracts(tmp_path)
+    assert found == "0.9.0"
+    assert misfits_of.keys() == {guard.__name__}
+    checkpoint, rollout = misfits_of[guard.__name__]
+    assert "build_checkpoint_callback" in checkpoint
+    assert "_rollout_server_managers" in rollout
 
 
 def test_each_wrapper_says_what_the_function_does_and_what_we_change():
@@ -151,3 +157,9 @@ def test_the_docs_name_each_wrapped_function_and_why():
     packages = tuple(f"| `{package}." for package in ("verl", "vllm", "hydra", "importlib"))
     assert {line for line in page if line.startswith(packages)} == rows
     assert any(line.startswith(f"{MOST_WRAPPED} functions of verl") for line in page)
+
+
+def test_another_name_that_a_wrapper_needs_is_part_of_its_contract(module):
+    assert misfits([Wrapper(module, "double", (...,), plus_one, needs=("double",))]) == []
+    (reason,) = misfits([Wrapper(module, "double", (...,), plus_one, needs=("double", "triple"))])
+    assert "triple" in reason

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import wrapt
+from omegaconf import open_dict
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
@@ -163,9 +164,10 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     config = kwargs["config"] if "config" in kwargs else args[0]
     asked_for = config.ray_kwargs.ray_init.runtime_env
     # An interpreter that the user has named wins, and the nodes of a cluster that runs already have no server.
-    if asked_for.py_executable is None and starts_ray(config):
+    if asked_for.get("py_executable") is None and starts_ray(config):
         variables = runtime_env["env_vars"] | dict(asked_for.get("env_vars", {}))
-        asked_for.py_executable = str(fork_server.start(IMPORTED_BY_MANY, os.environ | variables))
+        with open_dict(asked_for):  # verl 0.9.0 has no such key, and hands it on to Ray all the same
+            asked_for.py_executable = str(fork_server.start(IMPORTED_BY_MANY, os.environ | variables))
     return runtime_env
 
 

@@ -36,11 +36,23 @@ WRAPPERS = (
     ),
     Wrapper(TRAINER, "PPOTrainer._load_checkpoint", ("self",), resume.note_resumed_step),
     Wrapper(TRAINER, "PPOTrainer.step", ("self", "metrics", "timing_raw"), resume.note_step),
-    Wrapper(TRAINER, "PPOTrainer._save_checkpoint", ("self",), resume.save_atomically),
+    Wrapper(
+        TRAINER,
+        "PPOTrainer._save_checkpoint",
+        ("self",),
+        resume.save_atomically,
+        needs=("build_checkpoint_callback",),  # so there is a callback to be called at the end; not in verl 0.9.0
+    ),
     Wrapper(TRACKING, "FileLogger.__init__", ("self", ...), resume.keep_log),
     Wrapper(TRACKING, "FileLogger.log", ("self", "data", "step"), resume.merge_first_record),
     # Liveness
-    Wrapper(TRAINER, "PPOTrainer.fit", ("self", "agent_loop_manager"), waiting.watch_rollout),
+    Wrapper(
+        TRAINER,
+        "PPOTrainer.fit",
+        ("self", "agent_loop_manager"),
+        waiting.watch_rollout,
+        needs=("PPOTrainer._rollout_server_managers",),
+    ),
     Wrapper(
         "verl.trainer.ppo.v1.replay_buffer",
         "ReplayBuffer._wait_for_next_poll",
