@@ -51,24 +51,24 @@ def is_number(value: Any) -> bool:
 
 
 def read_log(path: Path) -> Log:
-    """The log at `path`, its records merged by :func:`merge`, and torn lines counted in the notes.
+    """The log at `path`, its records merged by :func:`merge`, and incomplete lines counted in the notes.
 
     A run that fails before its first step leaves an empty file, which is a log without steps.
 
     Raises:
         ValueError: a line that is JSON but no record of verl's file logger.
     """
-    records, torn = read_records(path)
-    return Log(merge(records), [f"{torn} torn line{'s' if torn > 1 else ''} skipped"] if torn else [])
+    records, cut = read_records(path)
+    return Log(merge(records), [f"{cut} incomplete line{'s' if cut > 1 else ''} skipped"] if cut else [])
 
 
 def read_records(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-    """The (step, metrics) records of a log as they were written, and the number of lines that a killed run left torn.
+    """The (step, metrics) records of a log as they were written, and how many lines a killed run left incomplete.
 
     Raises:
         ValueError: a line that is JSON but no record of verl's file logger.
     """
-    records, torn = [], 0
+    records, incomplete = [], 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -76,14 +76,14 @@ def read_records(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
             try:
                 record = json.loads(line)
             except ValueError:  # of JSON, or of UTF-8
-                torn += 1
+                incomplete += 1
                 continue
             if not is_record(record):
                 raise ValueError(
                     f'{path}, line {number} is no record of verl\'s file logger ({{"step": int, "data": {{…}}}})'
                 )
             records.append((record["step"], record["data"]))
-    return records, torn
+    return records, incomplete
 
 
 def is_record(record: Any) -> bool:

@@ -23,7 +23,7 @@ def read_tensorboard(folder: Path) -> Log:
 
 
 def scalars(file: Path) -> Iterator[tuple[int, dict[str, float]]]:
-    """(step, {tag: value}) for each scalar, in the order written; TensorBoard's own loader stops at a torn end."""
+    """(step, {tag: value}) for each scalar as written; TensorBoard's own loader stops at an incomplete record."""
     # This loader takes events as they are; the other turns each scalar into a tensor, which takes six times as long.
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
     from tensorboard.util.tensor_util import make_ndarray

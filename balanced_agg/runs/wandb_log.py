@@ -108,7 +108,7 @@ def update_config(config: dict[str, Any], record: Any) -> None:
 
 
 def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
-    """The records of a .wandb file. A torn end ends them, and is noted.
+    """The records of a .wandb file. An incomplete record ends them, and is noted.
 
     Raises:
         ValueError: the file does not begin as wandb's do.
@@ -137,7 +137,7 @@ def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
     else:
         if not record:
             return
-    notes.append(f"the end of {file.name} is torn; what stands before it counts")
+    notes.append(f"the end of {file.name} is incomplete; what stands before it counts")
 
 
 def read_online(path: str, api: Any = None) -> list[WandbRun]:

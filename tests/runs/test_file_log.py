@@ -29,7 +29,7 @@ def test_torn_lines_are_skipped_and_counted(tmp_path):
     )
     log = read_log(path)
     assert log.steps == {1: {"a": 1}, 2: {"a": 2}}
-    assert log.notes == ["2 torn lines skipped"]
+    assert log.notes == ["2 incomplete lines skipped"]
 
 
 def test_nan_logged_as_null_leaves_the_step_with_what_else_it_has(tmp_path):

@@ -55,19 +55,19 @@ def test_one_offline_folder_is_one_segment(resumed):
 
 def test_a_file_cut_off_in_a_record_gives_what_stands_before(tmp_path):
     file = record(tmp_path, "a-balanced-seed0", [(step, {"x": step}) for step in range(3)])
-    whole = read_offline(file)
+    complete = read_offline(file)
     content = file.read_bytes()
     file.write_bytes(content[: content.rindex(b"_step")])
-    torn = read_offline(file)
-    assert torn.records == whole.records[:2]
-    assert "torn" in torn.notes[0] and not whole.notes
+    cut = read_offline(file)
+    assert cut.records == complete.records[:2]
+    assert "incomplete" in cut.notes[0] and not complete.notes
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
     file = record(tmp_path, "a-balanced-seed0", [(0, {"some_metric": 1})])
     content = file.read_bytes()
     file.write_bytes(content.replace(b"some_metric", b"some_metrik"))
-    assert "torn" in read_offline(file).notes[0]
+    assert "incomplete" in read_offline(file).notes[0]
 
 
 def test_a_run_that_has_written_nothing_yet_is_refused_alone_and_passed_over_beside_others(tmp_path):

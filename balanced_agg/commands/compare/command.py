@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from balanced_agg.atomic_write import atomic_write
-from balanced_agg.commands.compare import table
 from balanced_agg.commands.compare.groups import settings
 from balanced_agg.commands.compare.pictures import overview, picture, plots
 from balanced_agg.commands.compare.report import html
 from balanced_agg.commands.compare.summary import summarize
+from balanced_agg.commands.compare.table import remarks_of, tables_of, title
 from balanced_agg.commands.terminal import messages, print_lines, print_table
 from balanced_agg.runs.run import read_runs
 from balanced_agg.runs.wandb_log import WandbError
@@ -33,30 +33,24 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
         return FAILURE
     drawn, remarks = plots(compared)
     summary = summarize(compared, remarks)
+    tabled = [(title(setting), tables_of(setting)) for setting in summary["settings"]]
     if as_json:
         json.dump(summary, sys.stdout, indent=2)
         print()
     else:
-        show(summary)
+        for setting, tables in tabled:
+            for table in tables:
+                print_table(table.header, table.rows, setting, table.caption, table.text_columns)
+                print()
+        print_lines(remarks_of(summary))
     if out is not None:
         pictures = {plot.label: (plot.name, picture(plot, compared)) for plot in drawn}
-        whole = overview(drawn, compared)
+        overall = overview(drawn, compared)
         files = {f"{name}.png": png for name, png in pictures.values()}
-        files |= {"comparison.png": whole} if whole else {}
-        files["report.html"] = html(summary, {label: png for label, (_, png) in pictures.items()}).encode()
+        files |= {"comparison.png": overall} if overall else {}
+        files["report.html"] = html(summary, tabled, {label: png for label, (_, png) in pictures.items()}).encode()
         for name, content in files.items():
             with atomic_write(out / name) as unfinished:
                 unfinished.write_bytes(content)
         messages.print(f"written: {out / 'report.html'} and {len(files) - 1} pictures", markup=False)
     return 0
-
-
-def show(summary: dict) -> None:
-    for setting in summary["settings"]:
-        if setting["benchmarks"]:
-            title, caption = table.title(setting), table.CAPTION
-            print_table(table.ACCURACY_HEADER, table.accuracy_rows(setting), title, caption, text_columns=2)
-            print()
-        print_table(table.FINAL_HEADER, table.final_rows(setting), table.title(setting), table.FINAL_CAPTION)
-        print()
-    print_lines(table.remarks(summary))

@@ -107,7 +107,7 @@ def unequal_seeds(groups: Sequence[Group]) -> list[str]:
     if len(set(map(tuple, seeds.values()))) == 1:
         return []
     listed = "; ".join(f"{mode} {', '.join(map(str, found)) or 'none'}" for mode, found in seeds.items())
-    return [f"The modes were run with different seeds, or some are left out: {listed}."]
+    return [f"The aggregations were run with different seeds, or some are left out: {listed}."]
 
 
 def missing_benchmarks(runs: Sequence[Run], benchmarks: dict[str, str]) -> list[str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from balanced_agg.commands.compare.curves import SMOOTHED_FROM, WINDOW, curve, smooth
 from balanced_agg.commands.compare.groups import Setting
 from balanced_agg.commands.compare.quantities import QUANTITIES, Quantity
 from balanced_agg.commands.compare.summary import MEAN, accuracy, rows_of
@@ -27,6 +26,7 @@ RC = {
 }
 DPI = 150
 CUT_SHORT = ", cut short"
+SMOOTHED_FROM, WINDOW = 201, 11  # steps
 OVERVIEW = ("validation_accuracy", "response_length", "length_gap", "positive_share")
 
 
@@ -85,6 +85,24 @@ def quantity_plot(quantity: Quantity, settings: Sequence[Setting]) -> Plot:
     if any(len(quantity.of(run)) >= SMOOTHED_FROM for setting in settings for run in setting.runs):
         return Plot(quantity.name, quantity.label, lambda run, setting: smooth(quantity.of(run)), smoothed=True)
     return Plot(quantity.name, quantity.label, lambda run, setting: quantity.of(run))
+
+
+def over_seeds(series: Sequence[dict[int, float]]) -> Any:
+    """pandas columns mean, min and max over the seeds, at the steps that every seed has.
+
+    Where only some seeds have a value, their mean would jump with who is in it.
+    """
+    import pandas as pd
+
+    common = pd.concat([pd.Series(one, dtype=float) for one in series] or [pd.Series()], axis=1, join="inner")
+    return common.sort_index().agg(["mean", "min", "max"], axis=1)
+
+
+def smooth(series: dict[int, float]) -> dict[int, float]:
+    """Centred running mean over WINDOW logged steps; over those that there are, at both ends."""
+    import pandas as pd
+
+    return pd.Series(series).sort_index().rolling(WINDOW, center=True, min_periods=1).mean().to_dict()
 
 
 def picture(plot: Plot, settings: Sequence[Setting]) -> bytes:
@@ -152,17 +170,11 @@ def draw_panel(axis: Any, plot: Plot, setting: Setting, styles: dict[str, Style]
     for group in setting.groups:
         style = styles[group.mode]
         line = {"color": style.colour, "linestyle": style.dashes}
-        if found := curve([plot.of(run, setting) for run in group.full_length]):
-            axis.fill_between(found.steps, found.low, found.high, color=style.colour, alpha=0.15, linewidth=0)
-            (handles[style.label],) = axis.plot(
-                found.steps,
-                found.mean,
-                **line,
-                linewidth=2,
-                marker=style.marker,
-                markersize=5.5,
-                markevery=max(1, len(found.steps) // 8),
-            )
+        found = over_seeds([plot.of(run, setting) for run in group.full_length])
+        if len(found):
+            axis.fill_between(found.index, found["min"], found["max"], color=style.colour, alpha=0.15, linewidth=0)
+            marks = {"marker": style.marker, "markersize": 5.5, "markevery": max(1, len(found) // 8)}
+            (handles[style.label],) = axis.plot(found.index, found["mean"], **line, **marks, linewidth=2)
         for run in group.cut_short:
             if series := plot.of(run, setting):
                 label = style.label + CUT_SHORT

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from balanced_agg.commands.compare import table
+from balanced_agg.commands.compare.table import Table, remarks_of, run_table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; padding: 1rem; max-width: 62rem; }
@@ -26,31 +26,24 @@ PICTURES = (
 )
 
 
-def html(summary: dict[str, Any], pictures: dict[str, bytes]) -> str:
-    """The report. `pictures`: what each shows -> PNG, in order."""
-    settings = summary["settings"]
-    remarks = table.remarks(summary)
+def html(summary: dict[str, Any], tabled: Sequence[tuple[str, Sequence[Table]]], pictures: dict[str, bytes]) -> str:
+    """The report. `tabled`: each setting's title and tables; `pictures`: what each shows -> PNG, in order."""
+    remarks = remarks_of(summary)
     body = [
-        "<h1>Aggregation modes compared</h1>",
-        f"<p>{len(summary['runs'])} runs: {escape(', '.join(table.title(one) for one in settings))}.</p>",
+        "<h1>Aggregations compared</h1>",
+        f"<p>{len(summary['runs'])} runs: {escape(', '.join(setting for setting, _ in tabled))}.</p>",
         "<h2>Remarks</h2>",
         listed(remarks) if remarks else "<p>None: all runs have the same length, seeds, benchmarks and config.</p>",
     ]
-    for setting in settings:
-        body.append(f"<h2>{escape(table.title(setting))}</h2>")
-        if setting["benchmarks"]:
-            body.append(as_table(table.ACCURACY_HEADER, table.accuracy_rows(setting), table.CAPTION, text_columns=2))
-        body.append(as_table(table.FINAL_HEADER, table.final_rows(setting), table.FINAL_CAPTION, text_columns=1))
+    for setting, tables in tabled:
+        body += [f"<h2>{escape(setting)}</h2>", *map(as_html, tables)]
     body += ["<h2>Pictures</h2>", f"<p>{escape(PICTURES)}</p>"]
     body += [embedded(name, png) for name, png in pictures.items()]
-    body += [
-        "<h2>Runs</h2>",
-        as_table(table.RUN_HEADER, table.run_rows(summary["runs"]), table.RUN_CAPTION, text_columns=4),
-    ]
+    body += ["<h2>Runs</h2>", as_html(run_table(summary["runs"]))]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Aggregation modes compared</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>Aggregations compared</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )
@@ -60,11 +53,11 @@ def listed(sentences: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
 
 
-def as_table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, text_columns: int) -> str:
-    """The first `text_columns` stand left. A row with its first cell filled begins a block; a cell with a * is bold."""
-    lines = [f'<div class="wide"><table><caption>{escape(caption)}</caption>', row_of("th", header, text_columns)]
-    for row in rows:
-        lines.append(row_of("td", row, text_columns, "first" if row[0] else ""))
+def as_html(table: Table) -> str:
+    """Text stands left. A row with its first cell filled begins a block; a number with a * is bold."""
+    lines = [f'<div class="wide"><table><caption>{escape(table.caption)}</caption>']
+    lines.append(row_of("th", table.header, table.text_columns))
+    lines += [row_of("td", row, table.text_columns, "first" if row[0] else "") for row in table.rows]
     return "\n".join([*lines, "</table></div>"])
 
 

@@ -1,13 +1,12 @@
 """The numbers of a comparison, as data."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, stdev
 from typing import Any
 
 from balanced_agg.commands.compare.groups import Group, Setting
 from balanced_agg.commands.compare.quantities import QUANTITIES
-from balanced_agg.commands.compare.seeds import over_seeds
 from balanced_agg.runs.run import Run
 
 MEAN = "mean"
@@ -17,7 +16,7 @@ def summarize(settings: Sequence[Setting], remarks: Sequence[str]) -> dict[str, 
     """Everything the tables hold, ready for JSON. Accuracies and drops are shares, 0 to 1.
 
     Of each setting and mode: the seeds that count and those that were cut short; of each benchmark peak, peak_step,
-    last and drop; and final values. Each number is {by_seed, mean, half_width} (seeds.py).
+    last and drop; and final values. Each number is that of :func:`over_seeds`.
     """
     return {
         "settings": [
@@ -48,7 +47,7 @@ def summarize_group(group: Group, setting: Setting) -> dict[str, Any]:
         "seeds_cut_short": [run.seed for run in group.cut_short],
         "benchmarks": {row: summarize_benchmark(group.full_length, setting, row) for row in rows_of(setting)},
         "final": {
-            quantity.name: seeds_of({run.seed: final(quantity.of(run)) for run in group.full_length})
+            quantity.name: over_seeds({run.seed: final(quantity.of(run)) for run in group.full_length})
             for quantity in QUANTITIES
         },
     }
@@ -57,13 +56,24 @@ def summarize_group(group: Group, setting: Setting) -> dict[str, Any]:
 def summarize_benchmark(runs: Sequence[Run], setting: Setting, row: str) -> dict[str, Any]:
     measured = {run.seed: peak_and_last(accuracy(run, setting, row)) for run in runs}
     return {
-        name: seeds_of({seed: values and values[name] for seed, values in measured.items()})
+        name: over_seeds({seed: values and values[name] for seed, values in measured.items()})
         for name in ("peak", "peak_step", "last", "drop")
     }
 
 
-def seeds_of(values: dict[int, float | None]) -> dict[str, Any]:
-    return asdict(over_seeds({seed: value for seed, value in values.items() if value is not None}))
+def over_seeds(values: dict[int, float | None]) -> dict[str, Any]:
+    """{by_seed, mean, half_width} of the seeds that have a value; None where there are too few.
+
+    mean ± half_width is the 95 % interval by Student's t: t(.975, n - 1) * s / sqrt(n), s with n - 1 below.
+    """
+    by_seed = {seed: value for seed, value in values.items() if value is not None}
+    found = list(by_seed.values())
+    half_width = None
+    if len(found) > 1:
+        from scipy.stats import t
+
+        half_width = float(t.ppf(0.975, len(found) - 1)) * stdev(found) / sqrt(len(found))
+    return {"by_seed": by_seed, "mean": fmean(found) if found else None, "half_width": half_width}
 
 
 def accuracy(run: Run, setting: Setting, row: str) -> dict[int, float]:

@@ -1,28 +1,53 @@
 """The numbers of a comparison as tables: the rows of the paper's Table 1, and what goes with them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from balanced_agg.commands.compare.quantities import QUANTITIES
 
-ACCURACY_HEADER = ("benchmark", "mode", "seeds", "peak %", "at step", "last %", "drop, points")
-FINAL_HEADER = ("mode", "seeds", *(quantity.name.replace("_", " ") for quantity in QUANTITIES))
-CAPTION = (
+ACCURACY_HEADER = ("benchmark", "aggregation", "seeds", "peak %", "at step", "last %", "drop, points")
+ACCURACY_CAPTION = (
     "Means over seeds ± half of the 95 % interval (Student's t; none for one seed). Peak and last: validation "
     "accuracy, highest and at the end; drop: peak - last. *: highest last value."
 )
+FINAL_HEADER = ("aggregation", "seeds", *(quantity.name.replace("_", " ") for quantity in QUANTITIES))
 FINAL_CAPTION = (
     "Means over the last tenth of the steps, then over seeds. Length gap: (positive - negative) / mean of the two; "
-    "positive share: of the gradient mass, under the mode's own rule. Entropy: verl averages it as the mode says, so "
-    "under seq-mean-token-mean it is another mean of the same policy's entropies than under the others."
+    "positive share: of the gradient mass, under the run's own aggregation. Entropy: verl averages it as the "
+    "aggregation says, so under seq-mean-token-mean it is another mean of the same policy's entropies than under the "
+    "others."
 )
+RUN_HEADER = ("run", "setting", "aggregation", "path", "seed", "steps", "of", "peak %", "last %", "commit")
+RUN_CAPTION = "Peak and last: validation accuracy, over all benchmarks. †: cut short, in no statistic."
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text for the terminal and for the report; the first `text_columns` are no numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+    text_columns: int
+
+
+def tables_of(setting: dict[str, Any]) -> list[Table]:
+    """Of one setting: validation accuracies, where there are any, and the final values of what a step logs."""
+    accuracies = Table(ACCURACY_HEADER, list(accuracy_rows(setting)), ACCURACY_CAPTION, 2)
+    final = Table(FINAL_HEADER, list(final_rows(setting)), FINAL_CAPTION, 1)
+    return [accuracies, final] if setting["benchmarks"] else [final]
+
+
+def run_table(runs: Sequence[dict[str, Any]]) -> Table:
+    return Table(RUN_HEADER, list(map(run_row, runs)), RUN_CAPTION, 4)
 
 
 def title(setting: dict[str, Any]) -> str:
     return setting["setting"] or "runs without a setting"
 
 
-def remarks(summary: dict[str, Any]) -> list[str]:
+def remarks_of(summary: dict[str, Any]) -> list[str]:
     """All of them, the settings' behind the setting's name."""
     by_setting = [f"{title(setting)}: {remark}" for setting in summary["settings"] for remark in setting["remarks"]]
     return [*by_setting, *summary["remarks"]]
@@ -72,24 +97,19 @@ def spanned(number: dict[str, Any]) -> str:
     return "-" if not steps else "–".join(str(int(step)) for step in (steps[:1] + steps[1:][-1:]))
 
 
-RUN_HEADER = ("run", "setting", "mode", "path", "seed", "steps", "of", "peak %", "last %", "commit")
-RUN_CAPTION = "Peak and last: validation accuracy, over all benchmarks. †: cut short, in no statistic."
-
-
-def run_rows(runs: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for run in runs:
-        yield (
-            run["name"],
-            run["setting"],
-            run["mode"],
-            run["path"],
-            str(run["seed"]),
-            f"{run['last_step']}{'†' if run['cut_short'] else ''}",
-            str(run["total_steps"] or "-"),
-            percent(run["peak"]),
-            percent(run["last"]),
-            (run["commit"] or "-")[:12],
-        )
+def run_row(run: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        run["name"],
+        run["setting"],
+        run["mode"],
+        run["path"],
+        str(run["seed"]),
+        f"{run['last_step']}{'†' if run['cut_short'] else ''}",
+        str(run["total_steps"] or "-"),
+        percent(run["peak"]),
+        percent(run["last"]),
+        (run["commit"] or "-")[:12],
+    )
 
 
 def percent(share: float | None) -> str:

@@ -61,7 +61,7 @@ def _in_cluster(asks: dict[str, Any], nodes: list[dict], free: dict, cpus_a_node
     detail = f"{asked}; the cluster has {fitting} such nodes, {cpus:g} CPUs in all"
     if fitting < asks["nodes"] or cpus < asks["ray_cpus"]:
         remedy = "add nodes or CPUs (`ray start --num-cpus`, a logical count), or set hardware to a smaller one"
-        return Check("placement", FAIL, f"{detail}: Ray would wait for ever", remedy)
+        return Check("placement", FAIL, f"{detail}: Ray would wait forever", remedy)
     if free.get("GPU", 0) < asks["nodes"] * gpus or free.get("CPU", 0) < asks["ray_cpus"]:
         detail += f", of which {free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} CPUs are free"
         return Check("placement", WARN, detail, "the run waits until another one ends")

@@ -169,8 +169,8 @@ def _read_json_lines(part: Part, fields: Iterable[str], left_out: LeftOut) -> It
                 numbers.append(number)
                 rows.append({name: row.get(name) for name in fields})
             elif line.strip():
-                torn = not line.endswith(b"\n")
-                left_out.add("last line torn" if torn else "line that is no JSON object", part.path, number)
+                incomplete = not line.endswith(b"\n")
+                left_out.add("incomplete last line" if incomplete else "line that is no JSON object", part.path, number)
             if len(rows) == ROWS:
                 yield Batch(part.path, numbers, rows, size)
                 numbers, rows, size = [], [], 0

@@ -26,7 +26,7 @@ RULE_FORMATS = dict(zip(MEASURES, ("{:.1%}", "{:+z.4f}", "{:.2f}", "{:.2f}", "{:
 
 
 def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
-    """Two tables with a row for each step, narrow enough for 80 columns, and one with a row for each rule."""
+    """Two tables with a row for each step, narrow enough for 80 columns, and one with a row for each aggregation."""
     print_table(
         ("step", "responses", "groups", *LENGTHS),
         [
@@ -39,11 +39,11 @@ def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
     print_table(
         ("step", *SHARES),
         [(str(step.step), *_cells(step.metrics, SHARES.values())) for step in steps],
-        title="Share of the gradient on positive responses under each rule; drift under token",
+        title="Share of the gradient on positive responses under each aggregation; drift under token",
     )
     print()
     print_table(
-        ("rule", *(name.replace("_", " ") for name in MEASURES)),
+        ("aggregation", *(name.replace("_", " ") for name in MEASURES)),
         [(rule, *_cells(of_rule, RULE_FORMATS.items())) for rule, of_rule in summary(steps).items()],
         title=f"Mean over {len(steps)} steps" if len(steps) > 1 else f"Step {steps[0].step}",
     )
@@ -61,7 +61,7 @@ def legend() -> list[str]:
         "long token weight: weight of a token in the longest quarter of the responses over that in the shortest; "
         "within sign: among the responses of one sign in a group.",
         "effective sequences: as many responses with equal parts in the gradient would be as even.",
-        f"rules, as loss_agg_mode: {modes}.",
+        f"aggregations, as loss_agg_mode: {modes}.",
         f"{UNDEFINED}: undefined, and in no mean.",
     ]
 

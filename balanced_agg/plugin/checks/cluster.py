@@ -120,7 +120,7 @@ def own_ray(config: DictConfig) -> bool:
 
 
 def check_ray_cpus(config: DictConfig) -> None:
-    """A Ray cluster that verl starts itself must have a CPU for every actor that asks for one, or it waits for ever.
+    """A Ray cluster that verl starts itself must have a CPU for every actor that asks for one, or it waits forever.
 
     A cluster that runs already is not looked at.
     """
@@ -130,7 +130,7 @@ def check_ray_cpus(config: DictConfig) -> None:
         of_rollout = f"{generating} rollout ranks x {CPUS_PER_ROLLOUT_RANK} CPUs, " if generating else ""
         raise Refusal(
             f"{RAY_INIT}.num_cpus",
-            f": Ray would wait for ever, because {ranks(config)} ranks x {CPUS_PER_RANK} CPUs, {of_rollout}{storage} "
+            f": Ray would wait forever, because {ranks(config)} ranks x {CPUS_PER_RANK} CPUs, {of_rollout}{storage} "
             f"TransferQueue storage units and 2 more need {needed} CPUs, but {available} are there",
             f"set {RAY_INIT}.num_cpus={needed} (a logical count, it may exceed the real one), or lower "
             "trainer.n_gpus_per_node or transfer_queue.backend.SimpleStorage.num_data_storage_units",

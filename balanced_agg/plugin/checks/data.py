@@ -77,16 +77,16 @@ def check_columns(config: DictConfig) -> None:
                 key,
                 f": {file} has a column {name} of {schema.field(name).type}, which is no list of messages with role "
                 "and content",
-                "prepare the file anew, or set data.prompt_key to the column that is",
+                "prepare the file again, or set data.prompt_key to the column that is",
             )
         if graded and "data_source" not in schema.names:
             what = f": {file} has no column data_source, by which rewards are computed"
-            raise Refusal(key, what, "prepare it anew with one")
+            raise Refusal(key, what, "prepare it again with one")
         if graded and "ground_truth" not in (
             fields_of(schema.field("reward_model").type) if "reward_model" in schema.names else ()
         ):
             what = f": {file} has no column reward_model with a field ground_truth, which rewards are computed from"
-            raise Refusal(key, what, "prepare it anew with one")
+            raise Refusal(key, what, "prepare it again with one")
 
 
 def fields_of(kind: object, of_list: bool = False) -> list[str]:

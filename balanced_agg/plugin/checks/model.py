@@ -1,4 +1,4 @@
-"""The model: that it is there, whole, and made for sequences as long as these."""
+"""The model: that it is there, complete, and made for sequences as long as these."""
 
 import functools
 import json
@@ -66,11 +66,11 @@ def load_tokenizer(path: Path, trust_remote_code: bool) -> Any:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever the tokenizer's own class raises
         what = f": the tokenizer in {path} cannot be loaded ({str(error).splitlines()[0]})"
-        raise Refusal(KEY, what, "copy the model's directory anew") from None
+        raise Refusal(KEY, what, "copy the model's directory again") from None
 
 
 def check_model_files(config: DictConfig) -> None:
-    """A local model directory has a config and whole weights."""
+    """A local model directory has a config and complete weights."""
     folder = local_model(config)
     if folder is None:
         return
@@ -78,7 +78,7 @@ def check_model_files(config: DictConfig) -> None:
     index = folder / "model.safetensors.index.json"
     named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
     if absent := sorted(name for name in named if not (folder / name).is_file()):
-        raise Refusal(KEY, f": {folder} lacks {', '.join(absent)}, which its index names", "copy the directory anew")
+        raise Refusal(KEY, f": {folder} lacks {', '.join(absent)}, which its index names", "copy the directory again")
     files = sorted(folder.glob("*.safetensors"))
     if not files and not any(folder.glob("*.bin")):
         raise Refusal(KEY, f": {folder} has no weights (*.safetensors)", "set it to a directory that has")
@@ -90,7 +90,7 @@ def check_model_files(config: DictConfig) -> None:
             with safe_open(file, "numpy"):  # it holds the size of the file against its header
                 pass
         except (SafetensorError, OSError) as error:
-            raise Refusal(KEY, f": {file} is incomplete ({error})", "copy it anew") from None
+            raise Refusal(KEY, f": {file} is incomplete ({error})", "copy it again") from None
 
 
 def model_config(folder: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def check_folders(config: DictConfig) -> None:
 
 
 def check_resume(config: DictConfig) -> None:
-    """The checkpoint that a run would go on from is one, of as many ranks and of this model."""
+    """The checkpoint that a run would resume from is one, of as many ranks and of this model."""
     trainer, gpus = config.trainer, all_gpus(config)
     if trainer.resume_mode == "disable":
         return

@@ -74,11 +74,11 @@ def test_different_seeds_are_named(tmp_path):
     assert any("different seeds" in remark and "balanced 0; token-mean 1" in remark for remark in setting.remarks)
 
 
-def test_torn_lines_are_named(tmp_path):
+def test_incomplete_lines_are_named(tmp_path):
     folder = make_run(tmp_path)
     with Path(folder, "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "da')
-    assert only_setting(folder).remarks == ["arithmetic-balanced-seed0: 1 torn line skipped"]
+    assert only_setting(folder).remarks == ["arithmetic-balanced-seed0: 1 incomplete line skipped"]
 
 
 def test_a_benchmark_and_a_quantity_that_a_run_lacks_are_named(tmp_path):

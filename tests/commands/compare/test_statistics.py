@@ -6,10 +6,10 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from balanced_agg.commands.compare.curves import curve, smooth
+from balanced_agg.commands.compare import pictures
 from balanced_agg.commands.compare.groups import settings
-from balanced_agg.commands.compare.seeds import over_seeds
-from balanced_agg.commands.compare.summary import final, peak_and_last, summarize
+from balanced_agg.commands.compare.pictures import smooth
+from balanced_agg.commands.compare.summary import final, over_seeds, peak_and_last, summarize
 from balanced_agg.runs.run import read_runs
 from tests.runs.made_runs import make_run, write_config, write_log
 
@@ -17,17 +17,17 @@ from tests.runs.made_runs import make_run, write_config, write_log
 def test_the_interval_over_three_seeds_is_students():
     # mean 2, s = 1, t(.975, 2) = 4.302653 (tables): half width 4.302653 / sqrt(3).
     found = over_seeds({0: 1.0, 1: 2.0, 2: 3.0})
-    assert found.mean == 2 and found.half_width == pytest.approx(4.302653 / sqrt(3), abs=1e-6)
+    assert found["mean"] == 2 and found["half_width"] == pytest.approx(4.302653 / sqrt(3), abs=1e-6)
 
 
 def test_the_interval_over_two_seeds_is_wide():
     # s = sqrt(2) / 2, t(.975, 1) = 12.706205, over sqrt(2): half of t.
-    assert over_seeds({0: 1.0, 5: 2.0}).half_width == pytest.approx(12.706205 / 2, abs=1e-6)
+    assert over_seeds({0: 1.0, 5: 2.0})["half_width"] == pytest.approx(12.706205 / 2, abs=1e-6)
 
 
 def test_one_seed_has_no_interval_and_none_has_no_mean():
-    assert (over_seeds({4: 1.5}).mean, over_seeds({4: 1.5}).half_width) == (1.5, None)
-    assert (over_seeds({}).mean, over_seeds({}).half_width) == (None, None)
+    assert over_seeds({4: 1.5, 5: None}) == {"by_seed": {4: 1.5}, "mean": 1.5, "half_width": None}
+    assert over_seeds({}) == {"by_seed": {}, "mean": None, "half_width": None}
 
 
 def test_the_peak_is_the_first_of_the_highest_and_the_drop_what_was_lost_since():
@@ -88,10 +88,10 @@ def test_the_positive_share_is_that_of_the_rule_the_run_trains_with(tmp_path):
 
 
 def test_a_curve_has_the_steps_that_every_seed_has():
-    found = curve([{0: 1.0, 1: 2.0, 2: 9.0}, {0: 3.0, 1: 4.0}])
-    assert found.steps.tolist() == [0, 1]
-    assert (found.mean.tolist(), found.low.tolist(), found.high.tolist()) == ([2, 3], [1, 2], [3, 4])
-    assert curve([{0: 1.0}, {1: 1.0}]) is None and curve([]) is None
+    found = pictures.over_seeds([{1: 2.0, 0: 1.0, 2: 9.0}, {0: 3.0, 1: 4.0}])
+    assert found.index.tolist() == [0, 1]
+    assert found.to_dict("list") == {"mean": [2, 3], "min": [1, 2], "max": [3, 4]}
+    assert len(pictures.over_seeds([{0: 1.0}, {1: 1.0}])) == len(pictures.over_seeds([])) == 0
 
 
 def test_smoothing_keeps_a_straight_line_away_from_its_ends():

@@ -65,11 +65,11 @@ def test_checkpoints_without_a_limit_or_of_an_unknown_size_are_not_guessed():
 
 
 def test_a_refusal_is_a_failure_and_takes_the_place_of_other_lines_on_its_subject():
-    cpus = {"check": "ray_cpus", "what": "num_cpus: Ray would wait for ever", "remedy": "set it to 34"}
+    cpus = {"check": "ray_cpus", "what": "num_cpus: Ray would wait forever", "remedy": "set it to 34"}
     validation = {"check": "verl's validation", "what": "batch sizes do not divide", "remedy": ""}
     found = lines(recipe_facts(refusals=(cpus, validation)))
     first, second = found["refused: ray_cpus"], found["refused: verl's validation"]
-    assert (first.status, first.detail, first.remedy) == (FAIL, "num_cpus: Ray would wait for ever", "set it to 34")
+    assert (first.status, first.detail, first.remedy) == (FAIL, "num_cpus: Ray would wait forever", "set it to 34")
     assert (second.status, second.remedy) == (FAIL, "")
     assert "placement" not in found and "placement" in lines(recipe_facts(refusals=(validation,)))
 

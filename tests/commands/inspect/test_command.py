@@ -19,7 +19,7 @@ def inspect(*arguments):
 
 @pytest.fixture
 def dump(tmp_path):
-    """Two steps without lengths, as verl leaves them; the last line of the second is torn."""
+    """Two steps without lengths, as verl leaves them; the last line of the second is incomplete."""
     for step in (9, 10):
         rows = [{k: v for k, v in row.items() if k != "response_tokens"} for row in rows_of(step=step)]
         path = write_jsonl(tmp_path / f"dump/{step}.jsonl", rows)
@@ -37,7 +37,7 @@ def test_steps_rules_and_the_answer_are_printed(dump):
     assert ["9", "50.0%", "25.0%", "25.0%", "50.0%", "+0.2887"] in [line.split() for line in lines]
     assert any(line.startswith("Under group-token-mean the positive responses get 25.0 %") for line in lines)
     assert any("characters of the text, not tokens" in line for line in lines)
-    assert f"Left out: 1 (last line torn; first {dump / '10.jsonl'}:7)" in lines
+    assert f"Left out: 1 (incomplete last line; first {dump / '10.jsonl'}:7)" in lines
 
 
 def test_json_is_alone_on_stdout_and_holds_every_measure(dump, tmp_path):
@@ -47,7 +47,7 @@ def test_json_is_alone_on_stdout_and_holds_every_measure(dump, tmp_path):
     assert [step["step"] for step in found["steps"]] == [9, 10]
     assert found["steps"][0]["metrics"]["token/positive_share"] == pytest.approx(0.25)
     assert found["summary"]["token"]["positive_share"] == pytest.approx(0.25)
-    assert found["left_out"]["last line torn"]["rows"] == 1
+    assert found["left_out"]["incomplete last line"]["rows"] == 1
     assert len(found["answer"]) == 3
     assert found["lengths"].startswith("characters")
 

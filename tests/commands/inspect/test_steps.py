@@ -162,10 +162,10 @@ def test_rows_that_cannot_be_used_are_named_and_counted_as_nothing(tmp_path):
         "no uid": 1,
         "padding row of verl": 1,
         "line that is no JSON object": 1,
-        "last line torn": 1,
+        "incomplete last line": 1,
     }
     assert left_out.first["no score"] == f"{path}:7"
-    assert left_out.first["last line torn"] == f"{path}:16"
+    assert left_out.first["incomplete last line"] == f"{path}:16"
 
 
 def test_a_last_line_without_newline_counts_if_it_is_whole(tmp_path):

@@ -105,7 +105,7 @@ WORKS = {
         f"{ACTOR}.ppo_mini_batch_size=4",
     ],
     "an evaluation": ["+evaluation=validation_only"],
-    "one logger, and no checkpoint to go on from": ["trainer.resume_mode=disable", "trainer.logger=console"],
+    "one logger, and no checkpoint to resume from": ["trainer.resume_mode=disable", "trainer.logger=console"],
 }
 
 

@@ -27,7 +27,7 @@ def examine(recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
     try:
         config = composed(recipe, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        # Hydra goes on with its search path, or with a link to its manual.
+        # Hydra appends its search path, or a link to its manual.
         what = str(error).partition("Config search path")[0].partition("See https://hydra.cc")[0]
         return {"usage_error": " ".join(what.split())}
     return {"asks": asks(config), "refusals": refusals(config), "data": list(data_files(config))}
