@@ -1,6 +1,5 @@
 """Atomic writes: files and folders that appear complete or not at all."""
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield unfinished
         if unfinished.is_dir() and path.exists():
             path.rename(replaced)
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     finally:
         for leftover in (unfinished, replaced):
             if leftover.is_dir():

@@ -32,7 +32,7 @@ def to_rows(problems: Sequence[Problem], split: str) -> list[dict]:
 def write_parquet(rows: Sequence[dict], path: Path) -> bool:
     """Write the rows to `path` unless it holds exactly them; True if it wrote.
 
-    The file is replaced at once: a reader sees either the old or the new content.
+    The write is atomic: a reader sees either the old or the new content.
     ValueError if there are no rows, as then the columns have no types.
     """
     import pyarrow as pa

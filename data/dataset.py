@@ -80,7 +80,7 @@ def pick(row: Row, *names: str) -> Any:
 
 def text(value: Any, what: str) -> str:
     """A field as text without outer white space; "" for a missing one. Unusable for lists, booleans and the like."""
-    if value is None or isinstance(value, float) and math.isnan(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
         return value.strip()

@@ -81,10 +81,10 @@ def prepare(
     only_one: bool = True,
     progress: Callable[[Iterable[Row], int | None], Iterable[Row]] = lambda rows, total: rows,
 ) -> Prepared:
-    """Write `out`/NAME.parquet and its manifest NAME.json, unless they are there and whole.
+    """Write `out`/NAME.parquet and its manifest NAME.json, unless they exist and are intact.
 
-    Both files appear at once and under their names only when finished, the parquet file first; a manifest that
-    does not fit its file makes the next run write both again. The same source gives the same bytes.
+    Both writes are atomic, the parquet file's comes first; a manifest that does not fit its file makes the next run
+    write both again. The same source gives the same bytes.
 
     Args:
         path: file or folder to read in place of the hub.
@@ -211,15 +211,18 @@ def write_rows(rows: Iterable[Row], schema: pa.Schema, path: Path) -> int:
 
 def drop_rows(path: Path, tally: Tally) -> int:
     """Rewrite the file without the first rows of conflicting prompts; how many there were."""
-    with atomic_write(path) as unfinished, pq.ParquetFile(path) as file:
-        with pq.ParquetWriter(unfinished, file.schema_arrow) as writer:
-            for number in range(file.num_row_groups):
-                group = file.read_row_group(number)
-                indices = pc.struct_field(group["extra_info"], "index")
-                conflicting = pc.is_in(indices, pa.array(tally.conflicting, pa.int64()))
-                for row in group.filter(conflicting)["extra_info"].to_pylist():
-                    tally.drop(CONFLICTING, row["id"] or f"row {row['index']}")
-                writer.write_table(group.filter(pc.invert(conflicting)))
+    with (
+        atomic_write(path) as unfinished,
+        pq.ParquetFile(path) as file,
+        pq.ParquetWriter(unfinished, file.schema_arrow) as writer,
+    ):
+        for number in range(file.num_row_groups):
+            group = file.read_row_group(number)
+            indices = pc.struct_field(group["extra_info"], "index")
+            conflicting = pc.is_in(indices, pa.array(tally.conflicting, pa.int64()))
+            for row in group.filter(conflicting)["extra_info"].to_pylist():
+                tally.drop(CONFLICTING, row["id"] or f"row {row['index']}")
+            writer.write_table(group.filter(pc.invert(conflicting)))
     return len(tally.conflicting)
 
 

@@ -156,7 +156,7 @@ def local_files(dataset: Dataset, path: Path, only_one: bool) -> list[Path]:
 
     found = named(files, *dataset.aliases) or (files if only_one else [])
     for part in (dataset.config, dataset.split):
-        found = part and named(found, plain(part)) or found
+        found = (part and named(found, plain(part))) or found
     if not found:
         raise ValueError(
             f"--source {path} has no {', '.join(FORMATS)} file for {dataset.name}: name it, or its folder, "

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw what the three aggregation rules do to tokens and to signs: .github/idea.png.
+"""Draw what the three aggregations do to tokens and to signs: .github/idea.png.
 
 A token's weight is 1 / (G * D) with D from the real ``length_divisors``, for advantages of +1 and -1.
 """

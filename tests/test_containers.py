@@ -1,19 +1,32 @@
 """The container files agree with pyproject.toml and the lock, take in nothing unasked, and run as an ordinary user."""
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
-from docker import check_gpu_image
-from docker.try_dockerfile import SHARED_MEMORY, STAND_IN, instructions, let_through
 from tests.composed import ROOT
+from tests.end_to_end.test_wheel import SOURCES
 from tests.test_environment import EXTRAS, PROJECT
+
+
+def loaded(name: str) -> ModuleType:
+    """A file of docker/, by its path: Docker's SDK for Python is a package `docker`, too."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docker/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_gpu_image, try_dockerfile = loaded("check_gpu_image"), loaded("try_dockerfile")
+instructions, let_through = try_dockerfile.instructions, try_dockerfile.let_through
 
 GPU, CPU = ROOT / "docker/Dockerfile", ROOT / "docker/Dockerfile.cpu"
 GPU_PINS = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in map(Requirement, EXTRAS["gpu"])}
@@ -50,8 +63,8 @@ def test_the_cpu_image_has_the_python_that_setup_asks_for_and_the_trial_is_given
     (base,) = written(CPU, "FROM")
     python, release = re.fullmatch(r"python:(\d+\.\d+)-slim-(\w+)", base).groups()
     assert f'!= "{python}"' in (ROOT / "scripts/setup.sh").read_text()
-    assert release == STAND_IN[-1]
-    assert set(re.findall(r"--shm-size=(\w+)", CPU.read_text())) == {f"{SHARED_MEMORY // 2**30}g"}
+    assert release == try_dockerfile.STAND_IN[-1]
+    assert set(re.findall(r"--shm-size=(\w+)", CPU.read_text())) == {f"{try_dockerfile.SHARED_MEMORY // 2**30}g"}
 
 
 def test_no_version_stands_in_a_step_and_each_image_installs_from_the_one_place_that_has_them(file):
@@ -84,6 +97,13 @@ def test_every_copied_path_is_there_and_let_through(file):
     sources = [source for step in written(file, "COPY") for source in step.split()[:-1]]
     assert "." in sources
     assert [source for source in sources if not any(path.is_relative_to(source) for path in entering)] == []
+
+
+def test_all_that_the_package_is_made_of_is_copied_before_it_is_installed(file):
+    steps = [(name, arguments) for name, arguments in instructions(file.read_text()) if name in ("COPY", "RUN")]
+    install = next(i for i, (_, step) in enumerate(steps) if re.search(r"pip install|setup\.sh$", step))
+    copied = {source for name, step in steps[:install] if name == "COPY" for source in step.split()[:-1]}
+    assert copied >= set(SOURCES)
 
 
 def test_an_image_takes_in_the_sources_and_nothing_that_lies_about(tmp_path):

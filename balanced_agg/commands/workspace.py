@@ -1,4 +1,4 @@
-"""`balanced-agg workspace`: a saved view of a wandb project whose runs are grouped by aggregation mode."""
+"""`balanced-agg workspace`: a saved view of a wandb project whose runs are grouped by aggregation."""
 
 import importlib.util
 import json
@@ -43,7 +43,7 @@ SECTIONS = {
         Panel("Length by sign, tokens", ["aggregation/positive_length", "aggregation/negative_length"]),
         Panel("Share of groups with both signs", ["aggregation/mixed_groups"]),
     ],
-    "What each rule would do": [
+    "What each aggregation would do": [
         Panel("Share of the gradient on positive responses", of_each_rule("positive_share")),
         Panel("Drift: on-policy loss value", of_each_rule("drift")),
         Panel("Token weight, longest quarter over shortest", of_each_rule("long_token_weight")),
@@ -61,7 +61,7 @@ SECTIONS = {
 def build(entity: str, project: str, name: str) -> Any:
     """The workspace as a `wandb_workspaces` object; reads neither credentials nor the network.
 
-    Runs of one mode are drawn as their mean and a band from lowest to highest, in the colours of `balanced-agg
+    Runs of one aggregation are drawn as their mean and a band from lowest to highest, in the colours of `balanced-agg
     compare`. The x axis is wandb's Step, verl's step number: the validation before training has no
     training/global_step. ModuleNotFoundError without wandb-workspaces.
     """

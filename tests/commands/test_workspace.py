@@ -38,7 +38,7 @@ def test_every_mode_has_the_colour_of_the_other_pictures(section):
 
 def test_the_sections_are_there_in_order(section):
     names = [part["name"] for part in section["panelBankConfig"]["sections"]]
-    assert names == ["Accuracy", "Training", "Lengths and signs", "What each rule would do", "Speed"]
+    assert names == ["Accuracy", "Training", "Lengths and signs", "What each aggregation would do", "Speed"]
 
 
 def test_each_measure_of_the_rules_has_one_panel_with_all_five(section):

@@ -178,10 +178,10 @@ def test_run_killed_between_the_two_files_is_made_good_by_the_next(tmp_path, mat
     def replace(source, target):
         if target.suffix == ".json":
             raise Killed
-        Path(source).rename(target)
+        source.rename(target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("balanced_agg.atomic_write.os.replace", replace)
+        patch.setattr(Path, "replace", replace)
         with pytest.raises(Killed):
             prepare(MATH_500, out, math_500)
     prepared = prepare(MATH_500, out, other)

@@ -45,14 +45,21 @@ def launch(
     run_dir: Path, script: str, *arguments: str, deadline: float = DEADLINE, environment: dict | None = None
 ) -> Run:
     """Run a script of the project as :func:`train` does, with its log in ``run_dir``."""
+    ours = {name: value for name, value in os.environ.items() if name not in SWITCHES}  # tests/conftest.py sets them
+    env = ours | {"PYTHONPATH": str(ROOT)} | (environment or {})
+    return watch(run_dir, ["bash", str(ROOT / script), *arguments], ROOT, env, deadline)
+
+
+def watch(
+    run_dir: Path, command: list[str], folder: Path, environment: dict[str, str], deadline: float = DEADLINE
+) -> Run:
+    """Run a command in ``folder`` as :func:`train` does, with its log in ``run_dir``."""
     run_dir.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex
-    ours = {name: value for name, value in os.environ.items() if name not in SWITCHES}  # tests/conftest.py sets them
-    env = ours | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT)} | (environment or {})
-    command = ["bash", str(ROOT / script), *arguments]
+    environment = environment | {"BALANCED_AGG_TEST_RUN": mark}
     log_path = run_dir / "log.txt"
     with log_path.open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         leftover = []
         try:
             returncode = process.wait(timeout=deadline)

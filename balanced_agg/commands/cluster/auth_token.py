@@ -23,7 +23,7 @@ def create() -> Path:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return file
-    with open(descriptor, "w") as opened:
+    with os.fdopen(descriptor, "w") as opened:
         opened.write(secrets.token_hex(32))
     return file
 

@@ -1,4 +1,4 @@
-"""A node of a Ray cluster in the foreground: it lasts until Ctrl-C or SIGTERM, which end what it started and no more.
+"""A node of a Ray cluster in the foreground: it runs until Ctrl-C or SIGTERM, which end what it started and no more.
 
 The dashboard, which takes jobs, listens on the head's own address; workers have none. The head makes the token in
 RAY_AUTH_TOKEN_PATH (default ~/.ray/auth_token), with mode 600; workers need that file.
@@ -54,7 +54,7 @@ def refuse_exported_token() -> None:
 
 
 def ray_start(*options: str) -> NoReturn:
-    # A run that is cut short resumes from its checkpoint: there is nothing to wait for when a node is told to end.
+    # An interrupted run resumes from its checkpoint: a node that is told to end has nothing to wait for.
     os.environ.setdefault("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.execv(sys.executable, [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options])

@@ -76,7 +76,7 @@ def report(target: Target) -> dict:
     benchmarks = read_samples(
         next((target.results / "samples").glob("*.jsonl")),
         asked([root() / file for file in files], sampling.n),
-        whole=config.data.val_max_samples <= 0,
+        complete=config.data.val_max_samples <= 0,
     )
     summary = {"evaluated": target.name, "recipe": target.recipe, **conditions(config, files), **summarize(benchmarks)}
     for name, text in (

@@ -42,11 +42,11 @@ def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]
     return dict(rollouts)
 
 
-def read_samples(dump: Path, rollouts: dict[str, list[int]], whole: bool = True) -> list[Benchmark]:
+def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = True) -> list[Benchmark]:
     """The benchmarks of one dump, in the order of `rollouts` (see :func:`asked`).
 
     Responses that failed in the rollout are absent from the dump. They count as wrong, as in verl's own metric, and are
-    in no length. With `whole` False only a part of the files was asked, and problems without any response are left out.
+    in no length. With `complete` False only a part of the files was asked: problems without a response are left out.
 
     ValueError if problems of one data source were asked for different numbers of responses (mean@k has no k then), or
     if the dump holds a data source or more problems than were asked.
@@ -69,7 +69,7 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], whole: bool = True)
         if len(problems) > len(counts):
             raise ValueError(f"{dump}: {len(problems)} problems of {name}, but {len(counts)} were asked")
         benchmark = Benchmark(name, responses=counts[0])
-        for samples in problems + [[]] * (len(counts) - len(problems) if whole else 0):
+        for samples in problems + [[]] * (len(counts) - len(problems) if complete else 0):
             absent = benchmark.responses - len(samples)
             benchmark.accuracy.append([float(sample["acc"]) for sample in samples] + [0.0] * absent)
             benchmark.tokens.append([sample["response_tokens"] for sample in samples])

@@ -44,13 +44,13 @@ def resolve_target(name: str, recipe: str | None = None) -> Target:
     The recipe is the given one; else that of the run whose folder the checkpoint lies in, with its overrides; else the
     first whose model it is.
 
-    ValueError if `name` is none of the three, or if no recipe can be told.
+    ValueError if `name` is none of the three, or if no recipe can be found for it.
     """
     path = Path(name).expanduser()
     overrides: list[str] = []
     if shards := shard_folder(path):
         checkpoint = shards.parent if shards.name == "actor" else shards
-        # Beside, not inside: verl deletes old checkpoints whole.
+        # Beside, not inside: verl deletes the folders of old checkpoints.
         results = checkpoint.resolve().with_name(f"{checkpoint.resolve().name}-evaluation")
         model = str(results / "model")
         if recipe is None:

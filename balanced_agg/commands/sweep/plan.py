@@ -1,4 +1,4 @@
-"""The runs of a sweep: where each one lives, what starts it, and how far it has come."""
+"""The runs of a sweep: the folder, the command and the state of each."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.recipes import CONFIGS, check_recipe_name
 
-# In the folder of every run that a sweep has started: what it was started with, and whether it ended well.
+# In the folder of every run that a sweep has started: its overrides, and whether it has finished.
 RECORD = "sweep.json"
 # Keys that a sweep sets for each run.
 OWN_KEYS = ("aggregation", "run.seed", "run.dir", "run.name", "actor_rollout_ref.actor.loss_agg_mode")
@@ -71,9 +71,9 @@ def plan_runs(
     overrides: Sequence[str],
     folder: Path,
 ) -> list[PlannedRun]:
-    """All aggregations under the first seed, then all under the second, so that a sweep cut short can be compared.
+    """All aggregations under the first seed, then all under the second, so that an interrupted sweep can be compared.
 
-    Each run lives where `balanced-agg train` would put it: ``RECIPE-MODE-seedK`` in `folder`.
+    The folder of a run has the name that `balanced-agg train` would give it: ``RECIPE-MODE-seedK``.
 
     ValueError: unknown recipe or aggregation, one named twice, an override or an exported variable that a sweep must
     set for each run by itself, or a folder that holds a run started with other overrides.

@@ -42,7 +42,7 @@ def test_a_problem_that_never_came_back_counts_as_wrong(tmp_path):
 
 def test_problems_that_were_not_asked_are_not_counted(tmp_path):
     dump = write_dump(tmp_path, ("p_0_0", "a", 1.0, 10, 0.0))
-    (benchmark,) = read_samples(dump, {"a": [1, 1, 1]}, whole=False)
+    (benchmark,) = read_samples(dump, {"a": [1, 1, 1]}, complete=False)
     assert (benchmark.accuracy, benchmark.missing) == ([[1.0]], 0)
 
 
