@@ -76,7 +76,9 @@ def read_runs(paths: Sequence[str], api: Any = None) -> list[Run]:
             runs of one setting, mode and seed.
         WandbError: wandb's server could not be asked.
     """
-    expanded = [found for path in paths for found in (not Path(path).exists() and sorted(glob.glob(path))) or [path]]
+    # Not Path.glob, which takes no absolute pattern.
+    matches = {path: [] if Path(path).exists() else sorted(glob.glob(path)) for path in paths}  # noqa: PTH207
+    expanded = [found for path in paths for found in matches[path] or [path]]
     runs = [run for path in dict.fromkeys(expanded) for run in read_path(path, api)]
     seen: dict[tuple[str, str, int], Run] = {}
     for run in runs:

@@ -31,7 +31,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
         holders: dict[str, list[str]] = {}
         for name, config in configs:
             holders.setdefault(str(config.get(key, "not set")), []).append(name)
-        if len(holders) == 1 or mixed and any(map(is_interpolation, holders)):
+        if len(holders) == 1 or (mixed and any(map(is_interpolation, holders))):
             continue
         if SECRET.search(key):
             sentences.append(f"{key} differs (values not shown)")

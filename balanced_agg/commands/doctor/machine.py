@@ -71,7 +71,7 @@ def _disk(facts: Facts) -> Iterator[Check]:
     recipe = facts.recipe
     folders = {"outputs": recipe.get("run_dir") or root() / "outputs"}
     checkpoints = recipe.get("checkpoint_dir")
-    if checkpoints and os.stat(existing(checkpoints)).st_dev != os.stat(existing(folders["outputs"])).st_dev:
+    if checkpoints and existing(checkpoints).stat().st_dev != existing(folders["outputs"]).stat().st_dev:
         folders["checkpoints"] = checkpoints
     for name, folder in folders.items():
         free = shutil.disk_usage(existing(folder)).free

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from balanced_agg.runs import verl_keys
+
 
 @dataclass
 class Benchmark:
@@ -54,8 +56,7 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = Tr
     by_problem: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in dump.read_text().splitlines():
         sample = json.loads(line)
-        problem = sample["uid"].rsplit("_", 2)[0]  # verl's key is PROBLEM_SESSION_OUTPUT
-        by_problem[sample["data_source"]][problem].append(sample)
+        by_problem[sample["data_source"]][verl_keys.parse(sample["uid"]).group].append(sample)
     if unknown := by_problem.keys() - rollouts.keys():
         raise ValueError(f"{dump}: samples of {sorted(unknown)}, which were not asked for")
 

@@ -1,7 +1,6 @@
 """The rows of a step as numbers, and its measures once no further row can come."""
 
 import json
-import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,7 @@ from balanced_agg.commands.inspect.advantages import grpo_advantages
 from balanced_agg.commands.inspect.lengths import LengthCounter
 from balanced_agg.commands.inspect.read import Batch, LeftOut, Part, Step, read
 from balanced_agg.loss.diagnostics import aggregation_metrics
-
-# verl's key of a row. Its prompt part is drawn at random for each prompt of a step.
-VERL_KEY = re.compile(r"(?P<session>(?P<prompt>.+)_\d+)_(?P<output>\d+)")
-# What verl adds so that a batch can be divided among ranks (padding_utils.py).
-PADDING = re.compile(r"pad[0-9a-f]{32}_\d+_\d+")
+from balanced_agg.runs import verl_keys
 
 
 @dataclass(frozen=True)
@@ -111,8 +106,8 @@ def _add(batch: Batch, unfinished: dict[Step, StepRows], question: Question, lef
         if reason := _why_not(row["step"], group, value, length, question):
             left_out.add(reason, batch.path, number)
             continue
-        key = VERL_KEY.fullmatch(group) if question.verl_keys else None
-        prompt, session, output = (key["prompt"], key["session"], int(key["output"])) if key else (group, None, 0)
+        key = verl_keys.parse(group) if question.verl_keys else None
+        prompt, session, output = key or (group, None, 0)
         unfinished.setdefault(row["step"], StepRows()).add(prompt, session, output, float(value), length)
 
 
@@ -120,7 +115,7 @@ def _why_not(step: Step | None, group: str | None, value: Any, length: float | N
     """Why a row is left out; None if it is not."""
     if step is None:
         return "no step"
-    if question.verl_keys and group is not None and PADDING.fullmatch(group):
+    if question.verl_keys and group is not None and verl_keys.is_padding(group):
         return "padding row of verl"
     if group is None:
         return f"no {question.group_column}"

@@ -179,7 +179,7 @@ def check_gpus(config: DictConfig) -> None:
             f"={config.trainer.n_gpus_per_node}: the run needs {needed} GPUs ({device}), but {present} are there",
             "set hardware to one that fits (1gpu, or cpu with VERL_PLATFORM=cpu), or trainer.n_gpus_per_node",
         )
-    if logical is not None and logical < needed or logical is None and device == "cpu":
+    if logical < needed if logical is not None else device == "cpu":
         raise Refusal(
             f"{RAY_INIT}.num_gpus",
             f"={logical}, but with trainer.n_gpus_per_node={config.trainer.n_gpus_per_node} the run needs {needed}",

@@ -45,14 +45,12 @@ def check_loggers(config: DictConfig) -> None:
     variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     mode = variables.get("WANDB_MODE", os.environ.get("WANDB_MODE", "online"))
     # The nodes of a cluster have environments of their own.
-    if {"wandb", "tracking"} & {*named} and mode == "online" and starts_ray(config):
-        if not logged_in():
-            raise Refusal(
-                "trainer.logger",
-                " has wandb, WANDB_MODE is online and there is no key",
-                "export WANDB_API_KEY, or run `wandb login`, or set WANDB_MODE=offline, or "
-                "trainer.logger=[console,file]",
-            )
+    if {"wandb", "tracking"} & {*named} and mode == "online" and starts_ray(config) and not logged_in():
+        raise Refusal(
+            "trainer.logger",
+            " has wandb, WANDB_MODE is online and there is no key",
+            "export WANDB_API_KEY, or run `wandb login`, or set WANDB_MODE=offline, or trainer.logger=[console,file]",
+        )
 
 
 def check_folders(config: DictConfig) -> None:

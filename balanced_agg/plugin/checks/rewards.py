@@ -43,7 +43,7 @@ def set_keys(value: object, key: str) -> list[str]:
 def check_reward_function(config: DictConfig) -> None:
     """The file of the reward function is there and defines it. It is read, not run."""
     path, name = config.reward.custom_reward_function.path, config.reward.custom_reward_function.name
-    if path is None or "://" in path and not path.startswith(("pkg://", "file://")):
+    if path is None or ("://" in path and not path.startswith(("pkg://", "file://"))):
         return
     file = source_of(path)
     if file is None or not file.is_file():
@@ -118,11 +118,8 @@ def check_group_filter(config: DictConfig) -> None:
         return
     known = ["acc", "reward", "score"]
     ours = config.reward.custom_reward_function.path == OURS
-    if (
-        not chosen.get("metric")
-        or ours
-        and chosen.metric not in (*known, "grader_failed", "overlong", "overlong_reward")
-    ):
+    given = (*known, "grader_failed", "overlong", "overlong_reward")
+    if not chosen.get("metric") or (ours and chosen.metric not in given):
         what = f"={chosen.get('metric')} is no number that comes with a reward"
         raise Refusal("algorithm.filter_groups.metric", what, f"set it to one of {', '.join(known)}")
 

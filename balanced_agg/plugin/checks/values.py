@@ -57,7 +57,7 @@ def check_numbers(config: DictConfig) -> None:
     for key, (zero_too, high, meaning) in BETWEEN.items():
         value = OmegaConf.select(config, key, default=1)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not (0 < value <= high or zero_too and value == 0):
+        if not number or not (0 < value <= high or (zero_too and value == 0)):
             bounds = f"{'of at least' if zero_too else 'above'} 0" + (f" and at most {high}" if high < math.inf else "")
             raise Refusal(key, f"={value!r}: {meaning}", f"set it to a number {bounds}")
 

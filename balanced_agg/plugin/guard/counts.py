@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from balanced_agg.plugin.guard.scores import REASON
+from balanced_agg.runs import verl_keys
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,13 @@ class Faults:
 
 
 def count_faults(keys: Sequence[str], extra_fields: Sequence[dict[str, Any]], expected: int) -> Faults:
-    """Count by responses: verl's keys are ``{group}_{session}_{output}``, and a session's last output has its score.
+    """Count by responses: a session's last output has its score.
 
     `extra_fields` are verl's, one dict for each key; keys of padding rows must have been left out.
     """
-    last = {key.rpartition("_")[0]: fields for key, fields in sorted(zip(keys, extra_fields, strict=True), key=_order)}
+    parsed = zip(map(verl_keys.parse, keys), extra_fields, strict=True)
+    last = {key.session: fields for key, fields in sorted(parsed, key=lambda row: row[0].output)}
     reported = [fields.get("reward_extra_info") or {} for fields in last.values()]
     reasons = [info[REASON] for info in reported if REASON in info]
     defaulted = sum(info.get("grader_failed", 0) > 0 for info in reported)
     return Faults(expected, len(last), defaulted, reasons[0] if reasons else None)
-
-
-def _order(row: tuple[str, dict]) -> int:
-    return int(row[0].rpartition("_")[2])

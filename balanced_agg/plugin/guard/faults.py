@@ -13,6 +13,7 @@ from typing import Any
 from balanced_agg.plugin.guard.counts import Faults, count_faults
 from balanced_agg.plugin.guard.reward_worker import GuardedRewardWorker
 from balanced_agg.plugin.guard.time_limit import FREEZE_GRACE_SECONDS, end_if_frozen, with_time_limit
+from balanced_agg.runs.verl_keys import without_padding
 
 # That of verl's rate-limited reward manager, which reads the same key.
 DEFAULT_TIMEOUT_SECONDS = 300.0
@@ -60,7 +61,7 @@ def _faults(trainer: Any, batch: Any, updates: int) -> Faults:
     """Of a batch in verl's TransferQueue, which is that of `updates` of a step's ``parameter_sync_step`` updates."""
     import transfer_queue as tq
 
-    keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+    keys = without_padding(batch)
     data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields", "rm_scores"])
     if not data["rm_scores"].to_padded_tensor(0.0).isfinite().all():
         raise RuntimeError(

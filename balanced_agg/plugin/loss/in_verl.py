@@ -32,6 +32,7 @@ from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
 from balanced_agg.plugin.loss.refusals import check_aggregation
 from balanced_agg.plugin.wrapping import TESTED_VERL, Wrapper, misfits, put_in_place, refusal, switched_on
+from balanced_agg.runs.verl_keys import without_padding
 
 FIELD = "length_divisor"
 METRICS_SWITCH = "BALANCED_AGG_METRICS"
@@ -133,8 +134,7 @@ def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict)
 
 def _diagnostics(config: DictConfig, batch: Any) -> dict[str, float]:
     start = time.perf_counter()
-    keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-    group_ids, advantages, mask = _groups_advantages_mask(keys, batch.partition_id)
+    group_ids, advantages, mask = _groups_advantages_mask(without_padding(batch), batch.partition_id)
     budget = config.actor_rollout_ref.actor.loss_scale_factor or config.data.max_response_length
     lengths = response_lengths(mask)
     found = aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), budget)
