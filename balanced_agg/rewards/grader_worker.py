@@ -1,18 +1,17 @@
-"""The process that `grader_processes` starts: ``python -m balanced_agg.rewards.grader_worker``.
+"""The process that `grader_processes` starts: ``python -m balanced_agg.rewards.grader_worker CONNECTION``.
 
-It reads requests from standard input and writes replies to standard output; the first reply says that all
-imports are done. It ends when its input does, that is with its parent, and a worker that is busy then is ended
-by the kernel shortly after its time limit.
+It answers requests, JSON objects that come over the connection with that file descriptor; the first reply says that all
+imports are done. It ends when the connection does, that is with its parent, and a worker that is busy then is ended by
+the kernel shortly after its time limit.
 """
 
+import json
 import logging
-import os
 import resource
 import signal
 import sys
+from multiprocessing.connection import Connection
 from typing import Any
-
-from balanced_agg.rewards.messages import encode_message, read_message
 
 # Enough for every ordinary expression (a warm worker has 70 MB), and no harm to the machine.
 ADDRESS_SPACE_BYTES = 1024**3
@@ -20,18 +19,15 @@ ADDRESS_SPACE_BYTES = 1024**3
 ALARM_SECONDS_AFTER_LIMIT = 1.0
 
 
-def main() -> None:
-    """Serve until the input ends."""
+def main(file_descriptor: int) -> None:
+    """Serve until the connection ends."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable(logging.CRITICAL)
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)  # nothing that is printed here may look like a reply
+    connection = Connection(file_descriptor)
 
     def reply(message: dict[str, Any]) -> None:
-        replies.write(encode_message(message))
+        connection.send_bytes(json.dumps(message).encode("ascii"))
 
     try:
         from balanced_agg.rewards.equality import equals_any
@@ -41,7 +37,11 @@ def main() -> None:
     equals_any([r"\frac{x}{2} + \sqrt{3}"], r"x - \pi")  # the parser builds its tables at the first use
     reply({"ready": True})
 
-    while (request := read_message(requests)) is not None:
+    while True:
+        try:
+            request = json.loads(connection.recv_bytes())
+        except (EOFError, ConnectionError):
+            return
         signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + ALARM_SECONDS_AFTER_LIMIT)
         try:
             answer = {"equal": equals_any(request["golds"], request["answer"], request["relative_tolerance"])}
@@ -54,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))
