@@ -1,5 +1,5 @@
 """`balanced-agg doctor`: is this machine ready for verl, for the plugin, and for a recipe?
 
-What needs verl, Ray or wandb is asked in processes of their own (probes/), all at once and with a deadline, so that a
-crash or a hang there is one line here. The other modules turn the answers into lines.
+command.py starts __main__.py as a process of its own, in the environment that a run would have, and prints its lines: a
+crash or a hang there is one line more. The other modules each judge one subject.
 """

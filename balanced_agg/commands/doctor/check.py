@@ -1,5 +1,6 @@
 """One line of the doctor's report."""
 
+import os
 from dataclasses import dataclass
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -25,3 +26,17 @@ def gigabytes(count: float) -> str:
     if count < 1e9:
         return f"{count / 1e6:.0f} MB"
     return f"{count / 1e9:.1f} GB" if count < 1e10 else f"{count / 1e9:.0f} GB"
+
+
+def on_cpu() -> bool:
+    """Whether verl's CPU platform is chosen."""
+    return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+class DoesNotCompose(Exception):
+    """A recipe with its overrides, in one line of Hydra's."""

@@ -1,37 +1,35 @@
-"""`balanced-agg doctor [RECIPE] [overrides…]`: gather, judge, print."""
+"""`balanced-agg doctor [RECIPE] [overrides…]`: ask a process of its own, and print what it says."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.text import Text
 
-from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
-from balanced_agg.commands.doctor.facts import Facts, gather
-from balanced_agg.commands.doctor.machine import check_machine
-from balanced_agg.commands.doctor.recipe_lines import check_recipe
-from balanced_agg.commands.doctor.services import check_services
-from balanced_agg.commands.doctor.verl_lines import check_verl
-from balanced_agg.commands.doctor.versions import check_versions
-from balanced_agg.commands.recipes import check_recipe_name
+from balanced_agg.commands import train
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, DoesNotCompose
+from balanced_agg.commands.recipes import check_recipe_name, root
 from balanced_agg.commands.terminal import messages, print_lines, print_table, results
 
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
+SECONDS = 180  # importing verl takes 5 to 10 on a slow machine, more beside a run
 
 
 def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
     """Print the report; 0 without a failure, 1 with one, 2 for a recipe that is none or does not compose."""
-    if recipe:
-        try:
+    try:
+        if recipe:
             check_recipe_name(recipe)
-        except ValueError as error:
-            return usage_error(str(error))
-
-    with messages.status("importing verl, asking Ray and wandb"):
-        facts = gather(recipe, overrides)
-        if why := facts.verl.get("recipe", {}).get("usage_error"):
-            return usage_error(f"{recipe} does not compose: {why}")
-        checks = list(judged(facts, recipe))
+        with messages.status("importing verl, asking Ray and wandb"):
+            checks = judge([recipe, *overrides] if recipe else [])
+    except (ValueError, DoesNotCompose) as error:
+        messages.print(f"balanced-agg doctor: {error}", markup=False)
+        return 2
     if as_json:
         print(json.dumps([asdict(check) | {"status": check.status.lower()} for check in checks], indent=2))
     else:
@@ -39,18 +37,30 @@ def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
     return int(any(check.status == FAIL for check in checks))
 
 
-def judged(facts: Facts, recipe: str | None) -> Iterator[Check]:
-    yield from check_versions("cpu" if facts.on_cpu else "gpu")
-    yield from check_verl(facts)
-    yield from check_machine(facts)
-    yield from check_services(facts)
-    if recipe:
-        yield from check_recipe(facts, recipe)
+def judge(arguments: Sequence[str]) -> list[Check]:
+    """The lines of __main__.py in the environment and the folder of a run, and one on how it ended if it crashed.
 
-
-def usage_error(message: str) -> int:
-    messages.print(f"balanced-agg doctor: {message}", markup=False)
-    return 2
+    DoesNotCompose if the recipe does not.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "lines.jsonl")  # not stdout, to which libraries print whatever they like
+        file.touch()
+        command = [sys.executable, "-m", "balanced_agg.commands.doctor", str(file), *arguments]
+        options = {"env": train.environment(os.environ), "cwd": root(), "stdin": subprocess.DEVNULL}
+        ended = None
+        try:
+            done = subprocess.run(command, timeout=SECONDS, capture_output=True, **options)
+        except subprocess.TimeoutExpired:
+            ended = f"no answer within {SECONDS} s"
+        else:
+            if done.returncode:
+                said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
+                ended = f"the process ended with exit status {done.returncode}: {said[-1]}"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+    if lines and "usage_error" in lines[-1]:
+        raise DoesNotCompose(lines[-1]["usage_error"])
+    checks = [Check(**line) for line in lines]
+    return [*checks, Check("doctor", FAIL, ended, "see the last lines above")] if ended else checks
 
 
 def report(checks: Sequence[Check]) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from balanced_agg.commands.doctor.check import OK, WARN, Check, gigabytes
-from balanced_agg.commands.doctor.facts import Facts
-from balanced_agg.commands.doctor.probes.ask_ray import temp_folder
+from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.commands.recipes import root
+from balanced_agg.plugin.checks.cluster import RAY_INIT, ray_address_file
 
 SHARED_MEMORY = Path("/dev/shm")
 # The quickstart, the smallest run there is, was seen to use 7.3 GB.
@@ -21,13 +21,13 @@ FREE_DISK = 5e9
 RAY_DISK_LIMIT = 0.95
 
 
-def check_machine(facts: Facts) -> Iterator[Check]:
+def check_machine(recipe: Recipe) -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0))
     few = "" if cores > 1 else "one core is slow: the smallest recipe was tested on two"
     yield Check("CPU cores", WARN if few else OK, str(cores), few)
     yield _memory()
-    yield _shared_memory(facts.recipe.get("object_store"))
-    yield from _disk(facts)
+    yield _shared_memory(recipe.get(f"{RAY_INIT}.object_store_memory"))
+    yield from _disk(recipe)
 
 
 def memory() -> tuple[int, int]:
@@ -66,20 +66,21 @@ def _shared_memory(object_store: int | None) -> Check:
     return Check("/dev/shm", OK, f"{gigabytes(free)} free for Ray's object store")
 
 
-def _disk(facts: Facts) -> Iterator[Check]:
+def _disk(recipe: Recipe) -> Iterator[Check]:
     """Where the run and its checkpoints go, and where Ray spills to."""
-    recipe = facts.recipe
-    folders = {"outputs": recipe.get("run_dir") or root() / "outputs"}
-    checkpoints = recipe.get("checkpoint_dir")
-    if checkpoints and existing(checkpoints).stat().st_dev != existing(folders["outputs"]).stat().st_dev:
-        folders["checkpoints"] = checkpoints
+    folders = {"outputs": recipe.get("run.dir") or root() / "outputs"}
+    saved = recipe.get("trainer.default_local_dir")
+    if saved and existing(saved).stat().st_dev != existing(folders["outputs"]).stat().st_dev:
+        folders["checkpoints"] = saved
     for name, folder in folders.items():
         free = shutil.disk_usage(existing(folder)).free
         remedy = "make room, or set run.dir to another disk" if free < FREE_DISK else ""
         yield Check(f"disk, {name}", WARN if remedy else OK, f"{gigabytes(free)} free in {folder}", remedy)
 
-    usage = shutil.disk_usage(existing(temp_folder()))
+    folder = ray_address_file(recipe.config).parent
+    usage = shutil.disk_usage(existing(folder))
     full = 1 - usage.free / usage.total
     remedy = "make room, or export RAY_TMPDIR on another disk" if full > RAY_DISK_LIMIT else ""
-    detail = f"{gigabytes(usage.free)} free in {temp_folder()}, {full:.0%} in use"
-    yield Check("disk, Ray", WARN if remedy else OK, detail, remedy)
+    yield Check(
+        "disk, Ray", WARN if remedy else OK, f"{gigabytes(usage.free)} free in {folder}, {full:.0%} in use", remedy
+    )

@@ -1,100 +1,126 @@
-"""What a recipe asks for, against what is here."""
+"""What a recipe asks for, against what is here. What cannot work at all, the launch checks say."""
 
+import math
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import torch
+from verl.trainer.ppo.utils import need_critic
+
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, gigabytes
-from balanced_agg.commands.doctor.facts import Facts
 from balanced_agg.commands.doctor.machine import existing
+from balanced_agg.commands.doctor.recipe import Recipe
+from balanced_agg.commands.doctor.services import cluster
+from balanced_agg.plugin.checks.cluster import CPUS_PER_RANK, RAY_INIT, needed_cpus
+from balanced_agg.plugin.checks.data import local_data_files
+from balanced_agg.plugin.guard import checkpoints
+from balanced_agg.plugin.wrapping import switched_on
 
 # fp32 weights and the two moments of Adam, with room for gradients; see configs/paper.yaml.
 CHECKPOINT_BYTES = 16  # a parameter
 UNITS = {"m": 1e6, "b": 1e9}
 
 
-def check_recipe(facts: Facts, name: str) -> Iterator[Check]:
-    """Nothing where verl could not be asked."""
-    recipe = facts.verl.get("recipe")
-    if recipe is None:
+def check_recipe(recipe: Recipe) -> Iterator[Check]:
+    if recipe.error:
+        remedy = f"see `balanced-agg train {recipe.name} --cfg job --resolve`"
+        yield Check("recipe", FAIL, f"{recipe.name}: {recipe.error}", remedy)
+    if not recipe.config:
         return
-    if "error" in recipe:
-        if recipe["error"] == facts.verl["platform"].get("error"):
-            return  # a line of its own
-        yield Check(
-            "recipe", FAIL, f"{name}: {recipe['error']}", f"see `balanced-agg train {name} --cfg job --resolve`"
-        )
-        return
-    asks = recipe["asks"]
-    ranks = f"{asks['nodes']} x {asks['ranks_a_node']} {'ranks on CPU' if asks['device'] == 'cpu' else 'GPUs'}"
-    yield Check("recipe", OK, f"{name}: loss_agg_mode={asks['mode']}, {ranks}")
-    if "error" not in facts.ray and not facts.refused("cluster", "gpus", "ray_cpus"):
-        yield _placement(facts, asks)
-    if not facts.refused("chat_template", "model_files"):
-        yield _model(asks["model"])
-    for data in recipe["data"]:
-        if not facts.refused("columns"):
-            rows = "" if data["rows"] is None else f": {data['rows']} rows"
-            yield Check(data["key"].removeprefix("data."), OK, f"{data['file']}{rows}")
-    yield _checkpoints(asks)
-    for refusal in recipe["refusals"]:
-        yield Check(f"refused: {refusal['check']}", FAIL, refusal["what"], refusal["remedy"])
+    trainer, actor = recipe.config.trainer, recipe.config.actor_rollout_ref.actor
+    ranks = f"{trainer.nnodes} x {trainer.n_gpus_per_node} {'ranks on CPU' if trainer.device == 'cpu' else 'GPUs'}"
+    yield Check("recipe", OK, f"{recipe.name}: loss_agg_mode={actor.loss_agg_mode}, {ranks}")
+    there = cluster(recipe)
+    if not recipe.refused_by("cluster", "gpus", "ray_cpus") and "error" not in (there or {}):
+        yield placement(recipe, there)
+    if not recipe.refused_by("chat_template", "model_files"):
+        yield model(recipe.config.actor_rollout_ref.model.path)
+    if not recipe.refused_by("columns"):
+        yield from data(recipe)
+    yield check_checkpoints(recipe)
+    for refusal in recipe.refusals:
+        yield Check(f"refused: {refusal.check}", FAIL, refusal.what, refusal.remedy)
 
 
-def _placement(facts: Facts, asks: dict[str, Any]) -> Check:
-    """verl puts all ranks of a node into one placement group: each node must hold its own, CPUs and GPUs together."""
-    cpus_a_node = asks["ranks_a_node"] * asks["cpus_a_rank"]
-    asked = (
-        f"asked: {asks['nodes']} x ({asks['ranks_a_node']} GPUs, {cpus_a_node} CPUs), {asks['ray_cpus']} CPUs in all"
-    )
-    if facts.ray["address"] is not None:
-        return _in_cluster(asks, facts.ray["nodes"], facts.ray["free"], cpus_a_node, asked)
-    gpus = asks["num_gpus"] or len(facts.verl["accelerators"].get("devices", []))
-    return Check("placement", OK, f"{asked}; here: {gpus} GPUs")
+def placement(recipe: Recipe, there: dict[str, Any] | None) -> Check:
+    """verl puts all ranks of a node into one placement group: each node must hold its own, CPUs and GPUs together.
 
-
-def _in_cluster(asks: dict[str, Any], nodes: list[dict], free: dict, cpus_a_node: int, asked: str) -> Check:
-    gpus = asks["ranks_a_node"]
-    fitting = sum(node.get("GPU", 0) >= gpus and node.get("CPU", 0) >= cpus_a_node for node in nodes)
-    cpus = sum(node.get("CPU", 0) for node in nodes)
-    detail = f"{asked}; the cluster has {fitting} such nodes, {cpus:g} CPUs in all"
-    if fitting < asks["nodes"] or cpus < asks["ray_cpus"]:
+    Args:
+        there: the cluster that the run would join; None for one that verl starts here, which the launch checks judge.
+    """
+    trainer, needed = recipe.config.trainer, needed_cpus(recipe.config)
+    gpus, cpus = trainer.n_gpus_per_node, trainer.n_gpus_per_node * CPUS_PER_RANK
+    asked = f"asked: {trainer.nnodes} x ({gpus} GPUs, {cpus} CPUs), {needed} CPUs in all"
+    if there is None:
+        here = recipe.get(f"{RAY_INIT}.num_gpus") or torch.cuda.device_count()
+        return Check("placement", OK, f"{asked}; here: {here} GPUs")
+    fitting = sum(node.get("GPU", 0) >= gpus and node.get("CPU", 0) >= cpus for node in there["nodes"])
+    all_cpus = sum(node.get("CPU", 0) for node in there["nodes"])
+    detail = f"{asked}; the cluster has {fitting} such nodes, {all_cpus:g} CPUs in all"
+    if fitting < trainer.nnodes or all_cpus < needed:
         remedy = "add nodes or CPUs (`ray start --num-cpus`, a logical count), or set hardware to a smaller one"
         return Check("placement", FAIL, f"{detail}: Ray would wait forever", remedy)
-    if free.get("GPU", 0) < asks["nodes"] * gpus or free.get("CPU", 0) < asks["ray_cpus"]:
-        detail += f", of which {free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} CPUs are free"
+    free_gpus, free_cpus = (there["free"].get(kind, 0) for kind in ("GPU", "CPU"))
+    if free_gpus < trainer.nnodes * gpus or free_cpus < needed:
+        detail += f", of which {free_gpus:g} GPUs and {free_cpus:g} CPUs are free"
         return Check("placement", WARN, detail, "the run waits until another one ends")
     return Check("placement", OK, detail)
 
 
-def _model(model: dict[str, Any]) -> Check:
-    path = model["path"]
-    if model["kind"] == "remote":
+def model(path: str) -> Check:
+    """Where the weights come from: a folder, the hub, or elsewhere."""
+    if "://" in path:
         return Check("model", OK, f"{path}: verl fetches it")
-    if model["kind"] == "folder":
+    folder = Path(path).expanduser()
+    if folder.is_absolute() or folder.exists():
         return Check("model", OK, path)
-    if model["cached"]:
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(path, "config.json"), str):
         return Check("model", OK, f"{path}, in the hub's cache")
     detail = f"{path} is not in the hub's cache: verl downloads it"
     return Check("model", WARN, detail, f"`hf download {path}` beforehand")
 
 
-def _checkpoints(asks: dict[str, Any]) -> Check:
+def data(recipe: Recipe) -> Iterator[Check]:
+    """The local data files that are there, with their rows where these are counted without reading them."""
+    import pyarrow.parquet as pq
+
+    for key, file in local_data_files(recipe.config):
+        if file.exists():
+            rows = f": {pq.read_metadata(file).num_rows} rows" if file.suffix == ".parquet" else ""
+            yield Check(key.removeprefix("data."), OK, f"{file}{rows}")
+
+
+def check_checkpoints(recipe: Recipe) -> Check:
     """Against the free disk, as far as the model's size is told by its name in the hardware file."""
-    folder = asks["checkpoint_dir"]
-    if asks["checkpoints"] == 0:
+    folder, count = recipe.config.trainer.default_local_dir, checkpoints_on_disk(recipe)
+    if count == 0:
         return Check("checkpoints", OK, "none are written: trainer.save_freq is not above 0")
-    size = re.fullmatch(r"([\d.]+)([mb])", str(asks["model_size"]))
+    size = re.fullmatch(r"([\d.]+)([mb])", str(recipe.get("run.model_size")))
     if size is None:
         return Check("checkpoints", OK, f"of unknown size, in {folder}")
     each = float(size[1]) * UNITS[size[2]] * CHECKPOINT_BYTES
-    count = asks["checkpoints"]
     if count is None:
         detail = f"about {gigabytes(each)} each, without a limit to their number"
         return Check("checkpoints", WARN, f"{detail}, in {folder}", "set trainer.max_actor_ckpt_to_keep")
     free = shutil.disk_usage(existing(folder)).free
-    detail = f"about {count} x {gigabytes(each)}, {gigabytes(free)} free in {folder}"
+    detail = f"at most {count} x {gigabytes(each)}, {gigabytes(free)} free in {folder}"
     if count * each > free:
         return Check("checkpoints", FAIL, detail, "make room, or set run.dir or trainer.max_actor_ckpt_to_keep")
     return Check("checkpoints", OK, detail)
+
+
+def checkpoints_on_disk(recipe: Recipe) -> int | None:
+    """How many checkpoints lie on disk at most; None if that cannot be told."""
+    trainer = recipe.config.trainer
+    if trainer.save_freq <= 0:
+        return 0
+    asynchronous = recipe.get("actor_rollout_ref.actor.checkpoint.async_save")  # which the guard leaves to verl
+    guarded = switched_on("BALANCED_AGG_GUARD") and not asynchronous
+    at_once = checkpoints.most_on_disk(checkpoints.to_keep(trainer, need_critic(recipe.config)), guarded)
+    made = math.ceil(trainer.total_training_steps / trainer.save_freq) if trainer.total_training_steps else None
+    return min((count for count in (at_once, made) if count), default=None)

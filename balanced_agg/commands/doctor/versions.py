@@ -1,12 +1,17 @@
-"""Installed versions against what this package's own metadata pins: no second copy of the numbers."""
+"""Installed versions against what this package's own metadata pins, with no second copy of the numbers."""
 
+import os
 import platform
+import shutil
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, on_cpu
+from balanced_agg.commands.recipes import RECIPES
 from balanced_agg.plugin.wrapping import TESTED_VERL
 
 OURS = "balanced-agg"
@@ -16,8 +21,9 @@ TORCH_COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 INSTALL = {"cpu": "bash scripts/setup.sh", "gpu": "pip install 'balanced-agg[gpu]'"}
 
 
-def check_versions(extra: str) -> Iterator[Check]:
-    """Lines for Python, this package, verl and its stack, held against the extra `cpu` or `gpu`."""
+def check_versions() -> Iterator[Check]:
+    """Lines for Python, this package, verl and its stack, held against the extra for this platform."""
+    extra = "cpu" if on_cpu() else "gpu"
     ours = installed(OURS)
     if ours is None:
         remedy = "pip install it, or a checkout of it with pip install -e ."
@@ -76,12 +82,14 @@ def _python() -> Check:
 
 
 def _verl(extra: str) -> Check:
+    """Another version than the tested ones works where its functions fit, which the line on the plugin tells."""
     found = installed("verl")
+    if found is None:
+        return Check("verl", FAIL, "not installed", INSTALL[extra])
     if found in TESTED_VERL:
         return Check("verl", OK, found)
-    tested = ", ".join(TESTED_VERL)
-    detail = f"{found}, but the plugin wraps functions of verl {tested}" if found else "not installed"
-    return Check("verl", FAIL, detail, f"pip install verl=={TESTED_VERL[-1]}" if found else INSTALL[extra])
+    detail = f"{found}, tested is {', '.join(TESTED_VERL)}"
+    return Check("verl", WARN, detail, f"pip install verl=={TESTED_VERL[-1]} where something fails")
 
 
 def _torch_companions() -> Iterator[Check]:
@@ -92,3 +100,17 @@ def _torch_companions() -> Iterator[Check]:
         if found and not found.endswith("+cpu"):
             detail = f"{found} from PyPI is a CUDA build: import transformers fails with it beside a CPU torch"
             yield Check(name, FAIL, detail, f"pip uninstall {name}; models of text do not need it")
+
+
+def check_interpreter() -> Iterator[Check]:
+    """A line if the scripts of a checkout would run another Python than the one that is looked at here."""
+    checkout = RECIPES.parent
+    if not (checkout / "scripts/train.sh").exists():  # an installed package
+        return
+    local = checkout / ".venv/bin/python"
+    started = os.environ.get("VERL_PYTHON") or (str(local) if local.exists() else "python3")
+    # Not resolved: the Python of an environment is a link to one outside.
+    if Path(shutil.which(started) or started).absolute().parent != Path(sys.executable).absolute().parent:
+        detail = f"scripts/train.sh runs {started}, this report is about {sys.executable}"
+        remedy = f"export VERL_PYTHON={sys.executable}, or run the other's balanced-agg"
+        yield Check("interpreter", WARN, detail, remedy)

@@ -158,7 +158,7 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     """verl makes Ray's runtime environment here: name an interpreter in it that forks the run's processes from one that
     has imported everything (``py_executable``, fork_server/).
     """
-    from balanced_agg.plugin.checks import starts_ray  # the driver's affair
+    from balanced_agg.plugin.checks.cluster import starts_ray  # the driver's affair
 
     runtime_env = wrapped(*args, **kwargs)
     config = kwargs["config"] if "config" in kwargs else args[0]

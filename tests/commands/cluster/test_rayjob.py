@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from balanced_agg.plugin.checks import CPUS_PER_RANK
+from balanced_agg.plugin.checks.cluster import CPUS_PER_RANK
 from tests.composed import ROOT, compose_recipe
 from tests.test_environment import LOCKED, PROJECT
 

@@ -8,7 +8,6 @@ import pytest
 
 from balanced_agg.commands.doctor import command
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
-from balanced_agg.commands.doctor.facts import ask
 from tests.composed import ROOT
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -17,12 +16,11 @@ CHECKS = [Check("torch", OK, "2.13.0"), Check("memory", WARN, "7 GB", "end progr
 
 @pytest.fixture
 def report_of(monkeypatch):
-    """Run the command on given checks instead of probing this machine."""
+    """Run the command on given checks instead of judging this machine."""
 
-    def run(checks, recipe=None, as_json=False):
-        monkeypatch.setattr(command, "gather", lambda *arguments: command.Facts({}))
-        monkeypatch.setattr(command, "judged", lambda facts, recipe: iter(checks))
-        return command.run(recipe, [], as_json)
+    def run(checks, as_json=False):
+        monkeypatch.setattr(command, "judge", lambda arguments: checks)
+        return command.run(None, [], as_json)
 
     return run
 
@@ -51,19 +49,41 @@ def test_an_unknown_recipe_is_a_usage_error_that_lists_those_there_are(capsys):
     assert said.out == "" and "arithmetic" in said.err and said.err.count("\n") == 1
 
 
-def test_a_recipe_that_does_not_compose_is_a_usage_error(monkeypatch, capsys):
-    facts = command.Facts({}, verl={"recipe": {"usage_error": "Could not override 'x'"}})
-    monkeypatch.setattr(command, "gather", lambda *arguments: facts)
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """Let the command start this shell script, whose $3 is the file for its lines, in place of Python."""
+
+    def write(script: str) -> None:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+
+    return write
+
+
+LINE = '{"check": "torch", "status": "ok", "detail": "2.13.0", "remedy": ""}'
+
+
+def test_a_recipe_that_does_not_compose_is_a_usage_error(child, capsys):
+    child(f"""echo '{LINE}' > $3; echo '{{"usage_error": "Could not override x"}}' >> $3""")
     assert command.run("arithmetic", ["x=1"], False) == 2
-    assert "Could not override 'x'" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.err.endswith("Could not override x\n") and said.out == ""
 
 
-def test_a_crash_in_a_probe_is_an_answer(monkeypatch, tmp_path):
-    broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\necho the last words >&2\nexit 3\n")
-    broken.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(broken))
-    assert ask("verl", [], {}) == {"error": "the process ended with exit status 3: the last words"}
+def test_a_crash_is_a_line_behind_those_that_were_there_before_it(child):
+    child(f"echo '{LINE}' > $3; echo the last words >&2; exit 3")
+    torch, crash = command.judge([])
+    assert (torch.detail, crash.status) == ("2.13.0", FAIL)
+    assert crash.detail == "the process ended with exit status 3: the last words"
+
+
+def test_a_hang_is_a_line_too(child, monkeypatch):
+    monkeypatch.setattr(command, "SECONDS", 0.5)
+    child("exec sleep 60")
+    (hang,) = command.judge([])
+    assert hang.status == FAIL and "no answer within 0.5 s" in hang.detail
 
 
 def test_a_real_report_finds_the_plugin_active_and_shows_no_key(tmp_path):

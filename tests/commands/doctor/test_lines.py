@@ -2,81 +2,133 @@
 
 import os
 import shutil
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
 from types import SimpleNamespace
 
 import pytest
-from ray._common.utils import get_ray_address_file
+from omegaconf import OmegaConf
 
-from balanced_agg.commands.doctor import machine, versions
+from balanced_agg.commands.doctor import machine, services, verl_lines, versions
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN
-from balanced_agg.commands.doctor.probes import ask_ray, ask_wandb
+from balanced_agg.commands.doctor.recipe import Recipe, Refused
 from balanced_agg.commands.doctor.services import check_ray, check_wandb
-from balanced_agg.commands.doctor.verl_lines import check_verl
+from balanced_agg.commands.doctor.verl_lines import check_devices, check_plugin
 from balanced_agg.plugin.checks import wandb_login
-from tests.commands.doctor.facts import GPU, asks, cluster, gpu_facts
+from tests.commands.doctor.test_recipe_lines import cluster_of
+
+H100 = SimpleNamespace(name="NVIDIA H100", total_memory=80 * 10**9)
+L4 = SimpleNamespace(name="NVIDIA L4", total_memory=24 * 10**9)
 
 
-def lines(facts):
-    return {check.check: check for check in check_verl(facts)}
+@pytest.fixture
+def with_gpus(monkeypatch):
+    """A machine with these GPUs, and the platform that verl detects on it."""
+
+    def machine_with(*devices, vendor="nvidia", device="cuda", built_for="13.0", **environment):
+        detected = SimpleNamespace(vendor_name=vendor, device_name=device, is_available=lambda: bool(devices))
+        monkeypatch.setattr(verl_lines, "get_platform", lambda: detected)
+        monkeypatch.setattr(verl_lines.train, "without_accelerator", lambda: not devices)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: len(devices))
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: devices[index])
+        monkeypatch.setattr("torch.version.cuda", built_for)
+        monkeypatch.delenv("VERL_PLATFORM", raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return machine_with
 
 
-def test_a_healthy_gpu_machine_has_no_remedy_to_show():
-    found = lines(gpu_facts())
+def devices(recipe=None):
+    return {check.check: check for check in check_devices(recipe or Recipe())}
+
+
+def test_a_healthy_gpu_machine_has_no_remedy_to_show(with_gpus):
+    with_gpus(*[H100] * 8)
+    found = devices()
     assert {check.status for check in found.values()} == {OK}
     assert not any(check.remedy for check in found.values())
     assert found["GPUs"].detail == "8 x NVIDIA H100, 80 GB"
 
 
+def test_kinds_of_gpus_are_counted_apart(with_gpus):
+    with_gpus(H100, L4, H100)
+    assert devices()["GPUs"].detail == "2 x NVIDIA H100, 80 GB; 1 x NVIDIA L4, 24 GB"
+
+
+def test_a_driver_that_fails_is_a_line(with_gpus, monkeypatch):
+    with_gpus(H100)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: [][index])
+    assert devices()["GPUs"].status == FAIL
+
+
+def test_a_platform_whose_device_torch_does_not_find_is_a_failure(with_gpus):
+    with_gpus(built_for=None)
+    platform = devices()["platform"]
+    assert platform.status == FAIL and "built without CUDA" in platform.remedy
+    with_gpus()
+    assert "driver" in devices()["platform"].remedy
+    assert "platform" not in devices(Recipe(refusals=[Refused("gpus", "8 are needed")]))  # which says it
+
+
+@pytest.mark.parametrize(("platform", "remedy"), [("tpu", "unset VERL_PLATFORM"), ("cpu", "load the plugin")])
+def test_a_platform_that_verl_does_not_know_is_a_failure(monkeypatch, platform, remedy):
+    def unknown():
+        raise ValueError(f"Unknown platform '{platform}'")
+
+    monkeypatch.setenv("VERL_PLATFORM", platform)
+    monkeypatch.setattr(verl_lines, "get_platform", unknown)
+    line = check_plugin()
+    assert (line.check, line.status) == ("platform", FAIL)
+    assert f"VERL_PLATFORM={platform}: ValueError: Unknown platform" in line.detail and remedy in line.remedy
+
+
+def test_gpus_under_the_cpu_platform_are_a_warning_and_their_absence_is_none(with_gpus):
+    with_gpus(H100, vendor="cpu", device="cpu", VERL_PLATFORM="cpu")
+    assert devices()["platform"].status == WARN
+    with_gpus(vendor="cpu", device="cpu", VERL_PLATFORM="cpu")
+    found = devices()
+    assert found["platform"].status == found["GPUs"].status == OK
+    assert "`balanced-agg train` sets VERL_PLATFORM=cpu" in found["platform"].detail
+
+
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("entry_points", "policy", "loaded", "error", "named"),
     [
-        ({"entry_points": []}, "no entry point"),
-        ({"plugin_policy": "none"}, "VERL_USE_EXTERNAL_PLUGINS=none"),
-        ({"plugin_policy": "other, balanced_agg_cpu"}, "VERL_USE_EXTERNAL_PLUGINS"),
-        ({"plugin_error": "ImportError: no wrapt"}, "ImportError: no wrapt"),
-        ({"plugin_loaded": False}, "entry point"),
+        ([], None, True, None, "no entry point"),
+        (["balanced_agg"], "none", True, None, "VERL_USE_EXTERNAL_PLUGINS=none"),
+        (["balanced_agg"], "other, balanced_agg_cpu", True, None, "VERL_USE_EXTERNAL_PLUGINS"),
+        (["balanced_agg"], None, True, ImportError("no wrapt"), "ImportError: no wrapt"),
+        (["balanced_agg"], None, False, None, "entry point"),
+        (["balanced_agg"], None, True, None, None),
+        (["balanced_agg"], "other, balanced_agg", True, None, None),
     ],
 )
-def test_an_inactive_plugin_is_a_failure_that_says_why(changes, named):
-    plugin = lines(gpu_facts(**changes))["verl plugin"]
-    assert (plugin.status, bool(plugin.remedy)) == (FAIL, True)
-    assert "not active" in plugin.detail and named in plugin.detail
+def test_an_inactive_plugin_is_a_failure_that_says_why(monkeypatch, entry_points, policy, loaded, error, named):
+    def accept():
+        if error:
+            raise error
+
+    group = "verl.plugins"
+    found = EntryPoints(EntryPoint(name, verl_lines.PLUGIN, group) for name in entry_points)
+    monkeypatch.setattr(verl_lines, "entry_points", lambda group: found.select(group=group))
+    monkeypatch.setattr(verl_lines, "accept_balanced", accept)
+    monkeypatch.delenv("VERL_USE_EXTERNAL_PLUGINS", raising=False)
+    if policy:
+        monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", policy)
+    if not loaded:
+        monkeypatch.delitem(sys.modules, verl_lines.PLUGIN)
+    plugin = check_plugin()
+    assert (plugin.status, bool(plugin.remedy)) == ((FAIL, True) if named else (OK, False))
+    if named:
+        assert "not active" in plugin.detail and named in plugin.detail
 
 
-def test_a_plugin_named_in_verls_own_variable_is_active():
-    assert lines(gpu_facts(plugin_policy="other, balanced_agg"))["verl plugin"].status == OK
-
-
-def test_a_crash_of_verl_is_one_failure_with_its_message():
-    facts = gpu_facts()
-    facts.verl = {"error": "the process ended with exit status -11: Segmentation fault"}
-    (line,) = check_verl(facts)
-    assert line.status == FAIL and "-11" in line.detail
-
-
-def test_a_platform_whose_device_torch_does_not_find_is_a_failure():
-    unavailable = {"vendor": "nvidia", "device": "cuda", "available": False}
-    built_for_cpu = {"built_for": None, "devices": []}
-    found = lines(gpu_facts(platform=unavailable, accelerators=built_for_cpu))
-    assert found["platform"].status == FAIL and "built without CUDA" in found["platform"].remedy
-    with_driver_trouble = lines(gpu_facts(platform=unavailable, accelerators={"built_for": "13.0", "devices": []}))
-    assert "driver" in with_driver_trouble["platform"].remedy
-
-
-def test_gpus_under_the_cpu_platform_are_a_warning_and_their_absence_is_none():
-    on_cpu = {"vendor": "cpu", "device": "cpu", "available": True}
-    facts = gpu_facts(platform=on_cpu)
-    facts.environment = {"VERL_PLATFORM": "cpu"}
-    assert lines(facts)["platform"].status == WARN
-    facts.verl["accelerators"] = {"built_for": None, "devices": []}
-    assert lines(facts)["platform"].status == lines(facts)["GPUs"].status == OK
-
-
-def test_a_choice_that_the_launcher_makes_is_said():
-    facts = gpu_facts(platform={"vendor": "cpu", "device": "cpu", "available": True})
-    facts.verl["accelerators"]["devices"] = []
-    facts.environment, facts.chosen_by_train = {"VERL_PLATFORM": "cpu"}, True
-    assert "`balanced-agg train` sets VERL_PLATFORM=cpu" in lines(facts)["platform"].detail
+def test_a_contract_of_the_loss_that_verl_breaks_is_told(monkeypatch):
+    assert check_plugin().status == OK
+    monkeypatch.setattr("verl.trainer.ppo.core_algos.agg_loss", lambda loss_mat, mask: None)
+    plugin = check_plugin()
+    assert plugin.status == FAIL and "agg_loss has the parameters (loss_mat, mask)" in plugin.detail
 
 
 @pytest.fixture
@@ -91,17 +143,19 @@ def environment(monkeypatch):
 
 
 def version_lines(extra="cpu"):
-    return {check.check: check for check in versions.check_versions(extra)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VERL_PLATFORM", "cpu" if extra == "cpu" else "")
+        return {check.check: check for check in versions.check_versions()}
 
 
 def test_the_pinned_versions_are_all_ok(environment):
     assert {check.status for check in version_lines().values()} == {OK}
 
 
-@pytest.mark.parametrize("found", ["0.9.2", "0.9.0", None])
-def test_an_untested_verl_is_a_failure(environment, found):
-    environment["verl"] = found
-    assert version_lines()["verl"].status == FAIL
+def test_another_verl_is_a_warning_since_its_contracts_decide_and_none_is_a_failure(environment):
+    for found, status in (("0.9.0", WARN), ("0.9.2", WARN), (None, FAIL)):
+        environment["verl"] = found
+        assert version_lines()["verl"].status == status
 
 
 def test_another_version_of_a_pinned_package_is_a_warning_that_names_the_pin(environment):
@@ -144,61 +198,67 @@ def test_free_space_is_looked_up_where_a_folder_will_be(tmp_path):
 def test_little_memory_or_a_full_disk_is_a_warning(monkeypatch):
     monkeypatch.setattr(machine, "memory", lambda: (16 * 10**9, 7 * 10**9))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**12, used=0, free=4 * 10**9))
-    found = {check.check: check.status for check in machine.check_machine(gpu_facts())}
+    found = {check.check: check.status for check in machine.check_machine(Recipe())}
     assert (found["memory"], found["disk, outputs"], found["disk, Ray"]) == (WARN, WARN, WARN)
 
 
-def test_rays_address_file_is_looked_for_where_ray_writes_it(monkeypatch):
-    for changes in ({}, {"TMPDIR": "/scratch"}, {"TMPDIR": "/scratch", "RAY_TMPDIR": "/fast"}):
-        for name in ("TMPDIR", "RAY_TMPDIR"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in changes.items():
-            monkeypatch.setenv(name, value)
-        assert str(ask_ray.temp_folder() / "ray_current_cluster") == get_ray_address_file(None)
-
-
-def test_without_an_address_no_cluster_is_touched(monkeypatch, tmp_path):
+@pytest.fixture
+def no_cluster(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr("ray.init", lambda **kwargs: pytest.fail("joined a cluster"))
-    assert ask_ray.probe() == {"address": None}
-    assert ask_ray.probe("local") == {"address": None}
 
 
-def test_a_running_cluster_is_told_with_what_is_free():
-    facts = gpu_facts()
-    facts.ray = cluster((64, 8), (64, 8), free=(100, 4))
-    line = check_ray(facts)
+def test_without_a_cluster_none_is_touched_and_the_one_that_verl_starts_is_told(monkeypatch, with_gpus, no_cluster):
+    monkeypatch.setattr(services, "ask_ray", lambda address: pytest.fail("joined a cluster"))
+    with_gpus(*[H100] * 8)
+    assert f"of {os.cpu_count()} CPUs and 8 GPUs" in check_ray(Recipe()).detail
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert "no cluster is running" in check_ray(Recipe()).detail
+
+
+def test_a_running_cluster_is_told_with_what_is_free(monkeypatch, no_cluster):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(services, "ask_ray", lambda address: cluster_of((64, 8), (64, 8), free=(100, 4)))
+    line = check_ray(Recipe())
     assert line.status == OK
-    assert "2 nodes, 128 CPUs (100 free), 16 GPUs (4 free)" in line.detail
+    assert "at 10.0.0.1:6379: 2 nodes, 128 CPUs (100 free), 16 GPUs (4 free)" in line.detail
 
 
-def test_a_cluster_that_cannot_be_joined_is_a_failure_naming_where_it_was_looked_for():
-    facts = gpu_facts()
-    facts.environment, facts.ray = {"RAY_ADDRESS": "10.0.0.1:6379"}, {"error": "no answer within 20 s"}
-    line = check_ray(facts)
-    assert line.status == FAIL and "RAY_ADDRESS=10.0.0.1:6379" in line.detail
+def test_a_cluster_that_cannot_be_joined_is_a_failure_naming_where_it_was_looked_for(monkeypatch, no_cluster):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(services, "ask_ray", lambda address: {"error": "no answer within 20 s"})
+    line = check_ray(Recipe())
+    assert line.status == FAIL and "10.0.0.1:6379, which RAY_ADDRESS names" in line.detail
+    assert "unset RAY_ADDRESS" in line.remedy
 
 
-def test_without_a_cluster_the_one_that_verl_would_start_is_told():
-    assert f"of {os.cpu_count()} CPUs and 8 GPUs" in check_ray(gpu_facts()).detail
+def test_a_cluster_that_does_not_answer_costs_the_process_that_asks(monkeypatch):
+    monkeypatch.setattr(services, "ASK_RAY", "import os; print('noise'); os.abort()")
+    services.ask_ray.cache_clear()
+    assert services.ask_ray("10.0.0.1:1") == {"error": "exit status -6"}
+    monkeypatch.setattr(services, "ASK_RAY", "import time; time.sleep(60)")
+    monkeypatch.setattr(services, "RAY_SECONDS", 0.5)
+    assert services.ask_ray("10.0.0.1:2") == {"error": "no answer within 0.5 s"}
 
 
 @pytest.mark.parametrize(
     ("mode", "logged_in", "status"), [("online", True, OK), ("online", False, FAIL), ("offline", False, OK)]
 )
-def test_only_an_online_run_needs_a_wandb_key(mode, logged_in, status):
-    facts = gpu_facts()
-    facts.environment, facts.wandb = {"WANDB_MODE": mode}, {"logged_in": logged_in}
-    assert check_wandb(facts).status == status
+def test_only_an_online_run_needs_a_wandb_key(monkeypatch, mode, logged_in, status):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setattr(wandb_login, "logged_in", lambda: logged_in)
+    assert check_wandb(Recipe()).status == status
 
 
-def test_wandb_is_offline_by_default_and_the_recipes_own_mode_counts():
-    assert check_wandb(gpu_facts()).detail.startswith("offline")
-    recipe = {"asks": asks(wandb_mode="online"), "refusals": [], "data": []}
-    assert check_wandb(gpu_facts(recipe=recipe)).status == WARN  # here: its launch check knows where it will run
-    recipe["asks"]["loggers"] = ["console"]
-    assert check_wandb(gpu_facts(recipe=recipe)).status == OK
+def test_wandb_is_offline_by_default_and_the_recipes_own_mode_counts(monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(wandb_login, "logged_in", lambda: False)
+    assert check_wandb(Recipe()).detail.startswith("offline")
+    variables = {"ray_kwargs": {"ray_init": {"runtime_env": {"env_vars": {"WANDB_MODE": "online"}}}}}
+    config = OmegaConf.create({"trainer": {"logger": ["console", "wandb"]}, **variables})
+    assert check_wandb(Recipe("r", config)).status == WARN  # here: its launch check knows where it will run
+    config.trainer.logger = ["console"]
+    assert check_wandb(Recipe("r", config)).status == OK
 
 
 @pytest.mark.parametrize(
@@ -219,7 +279,7 @@ def test_a_wandb_key_is_found_where_wandb_looks_for_it(monkeypatch, tmp_path, ch
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"NETRC": "none"} | changes).items():
         monkeypatch.setenv(name, str(tmp_path / value) if name == "NETRC" else value)
-    assert ask_wandb.probe() == {"logged_in": logged_in}
+    assert wandb_login.logged_in() == logged_in
 
 
 def test_a_broken_netrc_is_told_without_its_content(monkeypatch, tmp_path):
@@ -228,8 +288,3 @@ def test_a_broken_netrc_is_told_without_its_content(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="cannot be read") as raised:
         wandb_login.known_to_netrc("api.wandb.ai")
     assert "b" * 8 not in str(raised.value)
-
-
-def test_kinds_of_gpus_are_counted_apart():
-    mixed = {"built_for": "13.0", "devices": [GPU, GPU, {"name": "NVIDIA L4", "memory": 24 * 10**9}]}
-    assert lines(gpu_facts(accelerators=mixed))["GPUs"].detail == "2 x NVIDIA H100, 80 GB; 1 x NVIDIA L4, 24 GB"

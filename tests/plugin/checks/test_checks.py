@@ -19,11 +19,12 @@ from verl.utils.config import validate_config
 from verl.utils.tracking import Tracking
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
-from balanced_agg.commands.doctor.probes.composing import refusals
-from balanced_agg.plugin.checks import UNGROUPED_ESTIMATORS, check_launch
+from balanced_agg.commands.doctor.recipe import refusals
+from balanced_agg.plugin.checks import check_launch
 from balanced_agg.plugin.checks.cluster import ray_address_file
 from balanced_agg.plugin.checks.outputs import LOGGERS
 from balanced_agg.plugin.checks.values import USUAL_NAMES
+from balanced_agg.plugin.loss.refusals import UNGROUPED_ESTIMATORS
 from balanced_agg.rewards import sandbox
 from tests.composed import compose_recipe, write_rows
 from tests.tools.misuse import ACTOR, ASYNC, CASES, FIXED, ROLLOUT, checkpoint, good_inputs, prepare, written
@@ -79,7 +80,7 @@ def test_a_mistake_is_refused_with_the_key_to_change(case, good, tmp_path, monke
     with pytest.raises(ValueError, match=re.escape(case.says)) as launch:
         validate_config(config, use_reference_policy=False, use_critic=False)
     (said,) = refusals(config)  # by the doctor: once, in the same words
-    assert str(launch.value) == f"{said['what']}; {said['remedy']}"
+    assert str(launch.value) == f"{said.what}; {said.remedy}"
 
 
 WORKS = {

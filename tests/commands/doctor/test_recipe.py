@@ -1,11 +1,14 @@
-"""A recipe in the doctor's probe: what it asks for, and what refuses it."""
+"""A recipe as the doctor composes it: what refuses it, and how many checkpoints it has on disk."""
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from balanced_agg.commands.doctor.probes import composing
+from balanced_agg.commands.doctor import recipe as examined
+from balanced_agg.commands.doctor.check import DoesNotCompose
+from balanced_agg.commands.doctor.recipe import Recipe, examine, refusals
+from balanced_agg.commands.doctor.recipe_lines import checkpoints_on_disk
 from balanced_agg.plugin.checks import CHECKS
 from tests.composed import ROOT, compose_recipe, stand_in_data
 from tests.plugin.guard.test_resume import Trainer
@@ -19,9 +22,9 @@ def on_cpu(monkeypatch, tmp_path):
     monkeypatch.setenv("BALANCED_AGG_GUARD", "1")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where no cluster has left its address
-    monkeypatch.setattr(composing, "auto_set_device", lambda config: None)  # verl has long chosen in this process
+    monkeypatch.setattr(examined, "auto_set_device", lambda config: None)  # verl has long chosen in this process
     without_model = tuple(check for check in CHECKS if check.__name__ != "check_chat_template")  # it is not prepared
-    monkeypatch.setattr(composing, "CHECKS", without_model)
+    monkeypatch.setattr(examined, "CHECKS", without_model)
     yield
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
@@ -32,7 +35,7 @@ def refused(tmp_path):
     def checks(*overrides: str) -> set[str]:
         config = compose_recipe("arithmetic", *overrides)
         stand_in_data(config, tmp_path)
-        return {refusal["check"] for refusal in composing.refusals(config)}
+        return {refusal.check for refusal in refusals(config)}
 
     return checks
 
@@ -58,31 +61,29 @@ def test_what_comes_of_a_refusal_is_not_another_one(refused):
 
 def test_missing_data_is_named_once():
     config = compose_recipe("arithmetic", "data.train_files=/nowhere/a.parquet", "data.val_files=/nowhere/b.parquet")
-    (refusal,) = composing.refusals(config)
-    assert refusal["check"] == "data_files"
+    (refusal,) = refusals(config)
+    assert refusal.check == "data_files"
 
 
 def test_hardware_cpu_without_its_platform_is_refused_as_the_launcher_would(monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "nvidia")
-    config = composing.composed("arithmetic", [])
-    assert "platform" in {refusal["check"] for refusal in composing.refusals(config)}
+    assert examine("arithmetic", []).refused_by("platform")
 
 
 @pytest.mark.parametrize(
     ("override", "said"), [("hardware=banana", "1gpu"), ("no.such_key=1", "no.such_key"), ("run.model_size=9b", "9b")]
 )
 def test_what_does_not_compose_is_one_line_that_names_it(override, said):
-    answer = composing.examine("arithmetic", [override])
-    assert list(answer) == ["usage_error"]
-    assert said in answer["usage_error"] and "\n" not in answer["usage_error"]
+    with pytest.raises(DoesNotCompose, match=rf"^arithmetic does not compose: .*{said}[^\n]*$"):
+        examine("arithmetic", [override])
 
 
-def test_what_a_recipe_asks_for_is_read_off_its_config():
-    asks = composing.examine("qwen3_1.7b_dapo17k", ["hardware=4x8gpu", "aggregation=token"])["asks"]
-    assert (asks["mode"], asks["nodes"], asks["ranks_a_node"]) == ("group-token-mean", 4, 8)
-    assert asks["ray_cpus"] == 4 * 8 * 3 + 8 + 2  # ranks, storage units, TransferQueue's controller and one free
-    assert (asks["model_size"], asks["checkpoints"]) == ("2b", 3)  # of which one is being saved
-    assert asks["checkpoint_dir"] == f"{ROOT}/outputs/qwen3_1.7b_dapo17k-group-token-mean-seed1/checkpoints"
+def test_a_platform_that_verl_does_not_know_is_the_recipes_error(monkeypatch):
+    def unknown(config):
+        raise ValueError("Unknown platform 'tpu'")
+
+    monkeypatch.setattr(examined, "auto_set_device", unknown)
+    assert examine("arithmetic", []).error == "ValueError: Unknown platform 'tpu'"
 
 
 def config_of(save_freq=10, keep=None, steps=40, async_save=False, **trainer):
@@ -108,9 +109,11 @@ def config_of(save_freq=10, keep=None, steps=40, async_save=False, **trainer):
         ({"keep": None, "steps": None}, None, None),
     ],
 )
-def test_checkpoints_on_disk_are_counted_by_hand(settings, guarded, alone):
-    config = config_of(**settings)
-    assert [composing.checkpoints_on_disk(config, guarded=on) for on in (True, False)] == [guarded, alone]
+def test_checkpoints_on_disk_are_counted_by_hand(monkeypatch, settings, guarded, alone):
+    recipe = Recipe("r", config_of(**settings))
+    assert checkpoints_on_disk(recipe) == guarded
+    monkeypatch.setenv("BALANCED_AGG_GUARD", "0")
+    assert checkpoints_on_disk(recipe) == alone
 
 
 class Watched(Trainer):
@@ -134,8 +137,9 @@ class Watched(Trainer):
 
 @pytest.mark.parametrize("guarded", [True, False])
 @pytest.mark.parametrize("keep", [None, 1, 2, 3])
-def test_as_many_checkpoints_lie_on_disk_as_the_doctor_says(tmp_path, keep, guarded):
+def test_as_many_checkpoints_lie_on_disk_as_the_doctor_says(monkeypatch, tmp_path, keep, guarded):
+    monkeypatch.setenv("BALANCED_AGG_GUARD", str(int(guarded)))
     trainer = Watched(tmp_path, guarded, max_actor_ckpt_to_keep=keep)
     for _ in range(5):
         trainer.save()
-    assert trainer.most == composing.checkpoints_on_disk(config_of(keep=keep, steps=50), guarded)
+    assert trainer.most == checkpoints_on_disk(Recipe("r", config_of(keep=keep, steps=50)))

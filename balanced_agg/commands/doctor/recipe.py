@@ -1,0 +1,100 @@
+"""A recipe composed as `balanced-agg train` and verl compose it, and what refuses it."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
+from verl.utils.device import auto_set_device
+
+from balanced_agg.commands.doctor.check import DoesNotCompose, described
+from balanced_agg.commands.recipes import compose_recipe
+from balanced_agg.plugin.checks import CHECKS
+from balanced_agg.plugin.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What one launch check, or verl's own validation, has against a recipe."""
+
+    check: str
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Attributes:
+    name: of the recipe; None where the doctor is asked about none.
+    config: resolved, as verl's main sees it; empty where there is none, or `error` says why.
+    refusals: what a launch would be refused for, each fault once.
+    """
+
+    name: str | None = None
+    config: DictConfig = field(default_factory=OmegaConf.create)
+    error: str | None = None
+    refusals: Sequence[Refused] = ()
+
+    def get(self, key: str) -> Any:
+        """The value at a dotted key; None if the config does not have it."""
+        return OmegaConf.select(self.config, key)
+
+    def refused_by(self, *checks: str) -> bool:
+        """Whether one of these launch checks refuses the recipe: it says why, and no other line needs to."""
+        return any(refusal.check in checks for refusal in self.refusals)
+
+
+def examine(name: str, overrides: Sequence[str]) -> Recipe:
+    """DoesNotCompose if Hydra says so; any other error is the recipe's."""
+    try:
+        config = composed(name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        # Hydra appends its search path, or a link to its manual.
+        what = str(error).partition("Config search path")[0].partition("See https://hydra.cc")[0]
+        raise DoesNotCompose(f"{name} does not compose: {' '.join(what.split())}") from None
+    except Exception as error:  # of verl, which looks for its platform
+        return Recipe(name, error=described(error))
+    return Recipe(name, config, refusals=list(refusals(config)))
+
+
+def composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    config = compose_recipe(name, overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    OmegaConf.resolve(config)
+    auto_set_device(config)
+    return config
+
+
+def refusals(config: DictConfig) -> Iterator[Refused]:
+    """What the launch checks have against the config, each fault once; a launch stops at the first.
+
+    Several checks may meet one fault: what counts is the first refusal of a key. Any other exception after a refusal
+    comes of it, since a check relies on those before it. As at a launch, verl's own validation has the last word.
+    """
+    keys = set()
+    for check in CHECKS:
+        name = check.__name__.removeprefix("check_")
+        try:
+            check(config)
+        except Refusal as refusal:
+            if refusal.key not in keys:
+                yield Refused(name, f"{refusal.key}{refusal.what}", refusal.remedy)
+            keys.add(refusal.key)
+        except Exception as error:
+            if not keys:
+                yield Refused(name, described(error))
+            keys.add(name)
+    if not keys:
+        validate = inspect.unwrap(validate_config)
+        try:
+            validate(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+        except Exception as error:
+            yield Refused("verl's validation", described(error))
