@@ -12,11 +12,11 @@ from balanced_agg.plugin.loss import refusals
 # In this order. Each reads nothing but the composed config, the environment, local files and whether a cluster answers,
 # and raises a Refusal on the first thing that cannot work, or would not do what it says.
 CHECKS = (
-    # The config alone
+    # The config alone; the first one is the loss's own, which it makes at every launch
+    refusals.check_aggregation,
     values.check_numbers,
     values.check_names,
     rewards.check_dead_rewards,
-    refusals.check_aggregation,
     cluster.check_platform,
     batches.check_separate_async,
     batches.check_batches,
