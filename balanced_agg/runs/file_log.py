@@ -22,7 +22,7 @@ class Log:
 
 
 def history(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, Any]]:
-    """One set of metrics a step, from (step, metrics) records in the order they were written.
+    """Merge (step, metrics) records, in the order they were written, into one set of metrics a step.
 
     A resumed run continues in the same log, from its last checkpoint, and so repeats steps that an earlier process had
     logged. What counts is the history of the weights that the run ended with:

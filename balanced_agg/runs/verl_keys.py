@@ -24,7 +24,7 @@ class Key(NamedTuple):
 
 
 def parse(key: str) -> Key | None:
-    """None for what is no key of verl's."""
+    """The parts of a key; None for what is no key of verl's."""
     match = _KEY.fullmatch(key)
     return Key(match[2], match[1], int(match[3])) if match else None
 

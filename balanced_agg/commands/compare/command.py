@@ -19,7 +19,10 @@ FAILURE, USAGE_ERROR = 1, 2
 
 
 def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
-    """Exit code: 0, 2 for runs that cannot be compared as given, 1 where wandb's server could not be asked."""
+    """Print the comparison, and write it to `out`.
+
+    Returns the exit code: 0, 2 for runs that cannot be compared as given, 1 where wandb's server could not be asked.
+    """
     try:
         compared = settings(read_runs(paths))
     except ValueError as error:

@@ -17,7 +17,7 @@ SECRET = re.compile(r"(key|token|secret|password|credentials?)$", re.IGNORECASE)
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """A sentence on each key whose value is not the same in all runs, saying which run has which value.
+    """Write a sentence on each key whose value is not the same in all runs, saying which run has which value.
 
     Runs without a saved config are left out here. Values are compared as written. A value that one run gives as an
     interpolation (Hydra's own file) and another one resolved (wandb) is passed over: what it points to is compared.

@@ -71,7 +71,7 @@ def setting(name: str, runs: Sequence[Run]) -> Setting:
 
 
 def cut_short(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """The runs that ended before the others of their setting did, or before their own end; and a remark on each.
+    """Find the runs that ended before the others of their setting, or before their own end; with a remark on each.
 
     Their own end is trainer.total_training_steps. Where no run has got there, as in the middle of a sweep, the furthest
     ones count as they stand. How far a run got is its last validation; where no run has one, its last step.
@@ -121,7 +121,7 @@ def missing_benchmarks(runs: Sequence[Run], benchmarks: dict[str, str]) -> list[
 
 
 def missing_quantities(runs: Sequence[Run]) -> list[str]:
-    """What no run logged is said once, for all settings, where the pictures are made."""
+    """Remarks on quantities that only some runs logged; those that no run logged are told where pictures are made."""
     remarks = []
     for quantity in QUANTITIES:
         without = [run.name for run in runs if not quantity.of(run)]

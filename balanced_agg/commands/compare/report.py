@@ -27,7 +27,7 @@ PICTURES = (
 
 
 def html(summary: dict[str, Any], tabled: Sequence[tuple[str, Sequence[Table]]], pictures: dict[str, bytes]) -> str:
-    """The report. `tabled`: each setting's title and tables; `pictures`: what each shows -> PNG, in order."""
+    """Render the report. `tabled`: each setting's title and tables; `pictures`: what each shows -> PNG, in order."""
     remarks = remarks_of(summary)
     body = [
         "<h1>Aggregations compared</h1>",
@@ -54,7 +54,7 @@ def listed(sentences: Iterable[str]) -> str:
 
 
 def as_html(table: Table) -> str:
-    """Text stands left. A row with its first cell filled begins a block; a number with a * is bold."""
+    """Render a table. A row with its first cell filled begins a block; a number with a * is bold."""
     lines = [f'<div class="wide"><table><caption>{escape(table.caption)}</caption>']
     lines.append(row_of("th", table.header, table.text_columns))
     lines += [row_of("td", row, table.text_columns, "first" if row[0] else "") for row in table.rows]

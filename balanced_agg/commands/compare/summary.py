@@ -13,7 +13,7 @@ MEAN = "mean"
 
 
 def summarize(settings: Sequence[Setting], remarks: Sequence[str]) -> dict[str, Any]:
-    """Everything the tables hold, ready for JSON. Accuracies and drops are shares, 0 to 1.
+    """Return everything that the tables hold, ready for JSON. Accuracies and drops are shares, 0 to 1.
 
     Of each setting and mode: the seeds that count and those that were cut short; of each benchmark peak, peak_step,
     last and drop; and final values. Each number is that of :func:`over_seeds`.

@@ -33,7 +33,7 @@ class Table:
 
 
 def tables_of(setting: dict[str, Any]) -> list[Table]:
-    """Of one setting: validation accuracies, where there are any, and the final values of what a step logs."""
+    """The tables of one setting: validation accuracies, if any, and the final values of what a step logs."""
     accuracies = Table(ACCURACY_HEADER, list(accuracy_rows(setting)), ACCURACY_CAPTION, 2)
     final = Table(FINAL_HEADER, list(final_rows(setting)), FINAL_CAPTION, 1)
     return [accuracies, final] if setting["benchmarks"] else [final]
@@ -48,7 +48,7 @@ def title(setting: dict[str, Any]) -> str:
 
 
 def remarks_of(summary: dict[str, Any]) -> list[str]:
-    """All of them, the settings' behind the setting's name."""
+    """All remarks, those on a setting after its name."""
     by_setting = [f"{title(setting)}: {remark}" for setting in summary["settings"] for remark in setting["remarks"]]
     return [*by_setting, *summary["remarks"]]
 
@@ -92,7 +92,7 @@ def written(number: dict[str, Any], scale: float, digits: int) -> str:
 
 
 def spanned(number: dict[str, Any]) -> str:
-    """Where each seed has its peak: one step, or the first and the last of them."""
+    """The step of the peak; of several seeds, the first and the last such step."""
     steps = sorted(set(number["by_seed"].values()))
     return "-" if not steps else "–".join(str(int(step)) for step in (steps[:1] + steps[1:][-1:]))
 

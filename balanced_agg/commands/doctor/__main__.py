@@ -15,7 +15,7 @@ from balanced_agg.commands.doctor.versions import check_interpreter, check_versi
 
 
 def judged(name: str | None, overrides: Sequence[str]) -> Iterator[Check]:
-    """DoesNotCompose if the recipe does not."""
+    """Yield the lines of the report. DoesNotCompose if the recipe does not compose."""
     yield from check_versions()
     yield from check_interpreter()
     try:

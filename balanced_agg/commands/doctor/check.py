@@ -39,4 +39,4 @@ def described(error: BaseException) -> str:
 
 
 class DoesNotCompose(Exception):
-    """A recipe with its overrides, in one line of Hydra's."""
+    """Hydra cannot compose the recipe with its overrides; the message is one line of Hydra's."""

@@ -38,9 +38,9 @@ def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
 
 
 def judge(arguments: Sequence[str]) -> list[Check]:
-    """The lines of __main__.py in the environment and the folder of a run, and one on how it ended if it crashed.
+    """Run __main__.py in the environment and the folder of a run: its lines, and one on its end if it crashed.
 
-    DoesNotCompose if the recipe does not.
+    DoesNotCompose if the recipe does not compose.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "lines.jsonl")  # not stdout, to which libraries print whatever they like
@@ -64,7 +64,7 @@ def judge(arguments: Sequence[str]) -> list[Check]:
 
 
 def report(checks: Sequence[Check]) -> None:
-    """A line a check with its remedy behind an arrow, which has a line of its own on a terminal."""
+    """Print a line for each check; its remedy follows an arrow, on a terminal on the next line."""
     arrow = "\n→" if results.is_terminal else " ->"
     rows = []
     for check in checks:

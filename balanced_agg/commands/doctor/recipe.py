@@ -51,7 +51,7 @@ class Recipe:
 
 
 def examine(name: str, overrides: Sequence[str]) -> Recipe:
-    """DoesNotCompose if Hydra says so; any other error is the recipe's."""
+    """Compose a recipe and check it. DoesNotCompose if Hydra refuses it; any other error is kept in the Recipe."""
     try:
         config = composed(name, overrides)
     except (HydraException, OmegaConfBaseException) as error:

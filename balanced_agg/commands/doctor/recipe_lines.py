@@ -46,7 +46,7 @@ def check_recipe(recipe: Recipe) -> Iterator[Check]:
 
 
 def placement(recipe: Recipe, there: dict[str, Any] | None) -> Check:
-    """verl puts all ranks of a node into one placement group: each node must hold its own, CPUs and GPUs together.
+    """Hold the ranks against a cluster: verl makes one placement group a node, of its ranks' CPUs and GPUs together.
 
     Args:
         there: the cluster that the run would join; None for one that verl starts here, which the launch checks judge.
@@ -96,7 +96,7 @@ def data(recipe: Recipe) -> Iterator[Check]:
 
 
 def check_checkpoints(recipe: Recipe) -> Check:
-    """Against the free disk, as far as the model's size is told by its name in the hardware file."""
+    """Hold the checkpoints against the free disk, if the model's size is told by its name in the hardware file."""
     folder, count = recipe.config.trainer.default_local_dir, checkpoints_on_disk(recipe)
     if count == 0:
         return Check("checkpoints", OK, "none are written: trainer.save_freq is not above 0")

@@ -43,7 +43,7 @@ def cluster(recipe: Recipe) -> dict[str, Any] | None:
 
 @functools.cache
 def ask_ray(address: str) -> dict[str, Any]:
-    """In a process of its own: Ray may wait for minutes, or end the process that asks."""
+    """Ask a cluster from a process of its own: Ray may wait for minutes, or end the process that asks."""
     command = [sys.executable, "-c", ASK_RAY, address]
     try:
         done = subprocess.run(command, timeout=RAY_SECONDS, capture_output=True, text=True, stdin=subprocess.DEVNULL)

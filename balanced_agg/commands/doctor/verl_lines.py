@@ -27,7 +27,7 @@ def check_devices(recipe: Recipe) -> Iterator[Check]:
 
 
 def check_plugin() -> Check:
-    """Whether verl has loaded the plugin, or the first thing that is in the way: verl says nothing about one.
+    """Tell whether verl has loaded the plugin, or the first thing that is in its way, about which verl is silent.
 
     verl has been imported, and nothing else that imports the plugin.
     """

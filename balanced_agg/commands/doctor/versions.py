@@ -51,7 +51,7 @@ def installed(name: str) -> str | None:
 
 
 def pins(extra: str) -> dict[str, Requirement]:
-    """What `extra` asks for by lower-case name, and where it is silent what verl itself asks for."""
+    """What the extra requires, by lower-case name, and what verl requires where the extra is silent."""
     pinned = {}
     for owner, extras in (("verl", ("", "verl-core")), (OURS, (extra,))):
         for requirement in map(Requirement, requires(owner) or []) if installed(owner) else ():
@@ -61,7 +61,7 @@ def pins(extra: str) -> dict[str, Requirement]:
 
 
 def compared(name: str, pin: Requirement | None, extra: str) -> Check:
-    """One package against its pin; a local part such as +cpu is no difference."""
+    """Compare a package with its pin; a local part such as +cpu is no difference."""
     found = installed(name)
     if found is None:
         return Check(name, FAIL, "not installed", INSTALL[extra])

@@ -16,7 +16,7 @@ GAP = 0.02  # of lengths, relative
 
 
 def summary(steps: Sequence[StepMeasures]) -> dict[str, dict[str, float | None]]:
-    """Of each rule, the mean of each of its measures over the steps where it is defined; None where it is at none."""
+    """The mean of each measure of each rule over the steps that define it; None where no step does."""
     return {rule: {name: _mean(_over_steps(steps, f"{rule}/{name}")) for name in MEASURES} for rule in RULES}
 
 
@@ -105,5 +105,5 @@ def _percent(share: float) -> str:
 
 
 def _rounded_up(points: float) -> str:
-    """To one decimal, upwards: a bound that holds."""
+    """Round up to one decimal, so that it stays a bound."""
     return f"{ceil(10 * points) / 10:.1f}"

@@ -105,7 +105,7 @@ def _measure(files: Sequence[Path], question: Question, left_out: LeftOut) -> li
 
 
 def _made_from(files: Sequence[Path], question: Question) -> dict[str, Any]:
-    """Under which conditions the measures hold."""
+    """The conditions under which the measures hold."""
     if question.values_are_advantages:
         advantages = f"column {question.value_column}"
     else:

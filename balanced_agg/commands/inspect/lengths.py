@@ -32,7 +32,7 @@ def length_counter(
     length_in: str | None = None,
     max_response_length: int | None = None,
 ) -> LengthCounter:
-    """The counter that the options ask for; without any, the column ``response_tokens``.
+    """Make the counter that the options ask for; without any, the column ``response_tokens``.
 
     A tokenizer counts the text's tokens and one more, the end of sequence, which verl's dump decodes away; together at
     most `max_response_length`, since a response that was cut there has no end of sequence. Without that limit a cut

@@ -62,7 +62,7 @@ class LeftOut:
 
 
 def find_files(rollouts: Iterable[Path]) -> list[Path]:
-    """The files given, and those in the folders given; each once.
+    """Find the files that are given, and those in the folders that are given; each once.
 
     ValueError for what does not exist, a folder without rollouts, or a file of another kind.
     """
@@ -96,7 +96,7 @@ def find_parts(files: Iterable[Path]) -> list[Part]:
 
 
 def read(part: Part, fields: Iterable[str], left_out: LeftOut) -> Iterator[Batch]:
-    """The rows of a part, each with the given fields and its ``step``; None stands for what a row does not have.
+    """Yield the rows of a part, each with the given fields and its ``step``; a field that it lacks is None.
 
     ValueError if a file called STEP.jsonl has a row of another step.
     """

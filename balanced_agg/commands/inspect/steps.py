@@ -1,4 +1,4 @@
-"""The rows of a step as numbers, and its measures once no further row can come."""
+"""The rows of a step as numbers, and the measures of the step once no further row can come."""
 
 import json
 from array import array
@@ -59,7 +59,7 @@ class StepRows:
         self.values, self.lengths = array("d"), array("d")
 
     def add(self, group: str, session: str | None, output: int, value: float, length: float) -> None:
-        """A response; without a session it is one of its own."""
+        """Add a row; without a session it is a response of its own."""
         session_key = _digest(session) if session is not None else len(self.values).to_bytes(8)
         self.groups.append(self.group_numbers.setdefault(_digest(group), len(self.group_numbers)))
         self.sessions.append(self.session_numbers.setdefault(session_key, len(self.session_numbers)))
@@ -81,7 +81,7 @@ class StepRows:
 def measured_steps(
     parts: Sequence[Part], question: Question, left_out: LeftOut, on_read: Callable[[int], None] = lambda size: None
 ) -> Iterator[StepMeasures]:
-    """Every step as soon as no part is left that can add to it; then its rows are let go.
+    """Yield every step as soon as no part is left that can add to it, and free its rows.
 
     `on_read` is told the bytes of each batch that was read. Rows that cannot be used go to `left_out`.
     """

@@ -9,7 +9,7 @@ SEPARATE = "separate_async"
 
 
 def check_batches(config: DictConfig) -> None:
-    """A step is a whole number of mini-batches, and a mini-batch the same number of responses on every rank.
+    """Check that a step is a whole number of mini-batches, and that the ranks can share a mini-batch equally.
 
     verl fills up a step that is not with empty rows, which count in the number of sequences that a loss is divided by.
     """
@@ -44,7 +44,7 @@ def divisor_of(number: int, at_most: int) -> str:
 
 
 def data_parallel_ranks(config: DictConfig) -> int | None:
-    """Ranks that share a mini-batch; None for engines that are not FSDP, whose parallelism has more dimensions."""
+    """The number of ranks that share a mini-batch; None for engines other than FSDP, which have further dimensions."""
     actor = config.actor_rollout_ref.actor
     if not actor.strategy.startswith("fsdp"):
         return None
@@ -56,7 +56,7 @@ def all_gpus(config: DictConfig) -> int:
 
 
 def check_parallelism(config: DictConfig) -> None:
-    """The GPUs can be divided into groups that share a sequence, and into replicas of the rollout engine."""
+    """Check that the GPUs divide into groups that share a sequence, and into replicas of the rollout engine."""
     gpus = all_gpus(config)
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     shares = {f"{ACTOR}.ulysses_sequence_parallel_size": actor.get("ulysses_sequence_parallel_size") or 1}
@@ -72,7 +72,7 @@ def check_parallelism(config: DictConfig) -> None:
 
 
 def check_separate_async(config: DictConfig) -> None:
-    """The trainer whose rollouts have GPUs of their own gets some, and a way to send weights there."""
+    """Check that separate_async, whose rollouts have GPUs of their own, has some, and a way to send weights there."""
     if OmegaConf.select(config, "trainer.v1.trainer_mode") != SEPARATE:
         return
     rollout, updates = config.actor_rollout_ref.rollout, config.trainer.v1[SEPARATE].parameter_sync_step
@@ -99,7 +99,7 @@ def check_separate_async(config: DictConfig) -> None:
 
 
 def check_micro_batches(config: DictConfig) -> None:
-    """Where micro-batches have a fixed size, what a rank gets is a whole number of them."""
+    """Check that the responses of a rank are a whole number of micro-batches, where these have a fixed size."""
     actor, rollout, ref = (config.actor_rollout_ref[part] for part in ("actor", "rollout", "ref"))
     if actor.use_dynamic_bsz != rollout.log_prob_use_dynamic_bsz:
         raise Refusal(
@@ -127,7 +127,7 @@ def check_micro_batches(config: DictConfig) -> None:
 
 
 def check_token_budget(config: DictConfig) -> None:
-    """A micro-batch must have room for the longest sequence; verl finds out only after the first rollout."""
+    """Check that a micro-batch has room for the longest sequence; verl finds out only after the first rollout."""
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     if not actor.use_dynamic_bsz:
         return

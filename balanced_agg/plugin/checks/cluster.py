@@ -18,7 +18,7 @@ RAY_INIT = "ray_kwargs.ray_init"
 
 
 def check_platform(config: DictConfig) -> None:
-    """The Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` only make sense together."""
+    """Check that the Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` are used together."""
     if refusal := platform_refusal(config):
         raise refusal
 
@@ -41,7 +41,7 @@ def platform_refusal(config: DictConfig) -> Refusal | None:
 
 
 def ray_address_file(config: DictConfig) -> Path:
-    """Where `ray start` leaves the address that ray.init() then joins."""
+    """The file in which `ray start` leaves the address that ray.init() then joins."""
     folder = OmegaConf.select(config, f"{RAY_INIT}._temp_dir")
     if folder is None:
         folder = Path(os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp")), "ray")
@@ -72,7 +72,7 @@ def ray_is_initialized() -> bool:
 
 
 def check_cluster(config: DictConfig) -> None:
-    """A cluster that is named answers and is taken as it is, and several nodes have one.
+    """Check that a cluster that is named answers and is not given a size, and that several nodes have one.
 
     Ray waits two minutes for one that does not answer.
     """
@@ -120,7 +120,7 @@ def own_ray(config: DictConfig) -> bool:
 
 
 def check_ray_cpus(config: DictConfig) -> None:
-    """A Ray cluster that verl starts itself must have a CPU for every actor that asks for one, or it waits forever.
+    """Check that a Ray cluster of the run's own has a CPU for every actor that asks for one; else it waits forever.
 
     A cluster that runs already is not looked at.
     """
@@ -138,14 +138,14 @@ def check_ray_cpus(config: DictConfig) -> None:
 
 
 def needed_cpus(config: DictConfig) -> int:
-    """Of all nodes together, for every actor that asks for a CPU."""
+    """The CPUs that actors ask for, on all nodes together."""
     # One more for TransferQueue's controller and one free, because placing any further actor takes a free one.
     of_ranks = ranks(config) * CPUS_PER_RANK + rollout_ranks(config) * CPUS_PER_ROLLOUT_RANK
     return of_ranks + storage_units(config) + 2
 
 
 def ranks(config: DictConfig) -> int:
-    """GPUs (or what stands for one) of all nodes together, those of a reward model included."""
+    """The number of GPUs, or of what stands for one, on all nodes together, those of a reward model included."""
     own = config.trainer.nnodes * config.trainer.n_gpus_per_node
     reward_model = config.reward.reward_model
     if reward_model.enable and reward_model.enable_resource_pool:
@@ -154,7 +154,7 @@ def ranks(config: DictConfig) -> int:
 
 
 def rollout_ranks(config: DictConfig) -> int:
-    """GPUs that the rollout has to itself, under trainer_mode=separate_async."""
+    """The number of GPUs that the rollout has to itself, under trainer_mode=separate_async."""
     rollout = config.actor_rollout_ref.rollout
     if OmegaConf.select(config, "trainer.v1.trainer_mode") != "separate_async":
         return 0
@@ -166,7 +166,7 @@ def storage_units(config: DictConfig) -> int:
 
 
 def check_gpus(config: DictConfig) -> None:
-    """A Ray that verl starts itself must have a GPU for every rank; on the CPU platform, that is a logical one."""
+    """Check that a Ray cluster of the run's own has a GPU for every rank, a logical one on the CPU platform."""
     if not own_ray(config):
         return
     from verl.utils.device import get_torch_device

@@ -14,7 +14,7 @@ FORMATS = (".parquet", ".json", ".jsonl")
 
 
 def check_data_files(config: DictConfig) -> None:
-    """Local data files must exist, once each; remote ones (``hdfs://``, ``s3://``, …) are verl's to fetch."""
+    """Check that local data files exist, once each. verl fetches remote ones (``hdfs://``, ``s3://``, …)."""
     for key in KEYS:
         if not OmegaConf.select(config, key):
             raise Refusal(key, " names no file", "set it to one, or to a list of files")
@@ -45,7 +45,7 @@ def local_data_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
 
 
 def own_data_set(config: DictConfig) -> bool:
-    """Whether a class of the user's reads the files, in a way of its own."""
+    """Whether a data set class of the user's reads the files."""
     return OmegaConf.select(config, "data.custom_cls.path") is not None
 
 
@@ -56,7 +56,7 @@ def parquet_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
 
 
 def check_columns(config: DictConfig) -> None:
-    """Parquet files have rows, prompts that are lists of messages, and what the reward is computed from."""
+    """Check that parquet files have rows, prompts that are lists of messages, and what rewards are computed from."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,7 +99,7 @@ def fields_of(kind: object, of_list: bool = False) -> list[str]:
 
 
 def check_rollout_counts(config: DictConfig) -> None:
-    """All validation files have the column ``__rollout_n__``, or none: verl joins them, and a gap is no number."""
+    """Check that all validation files have the column ``__rollout_n__``, or none: verl joins them."""
     import pyarrow.parquet as pq
 
     files = [file for key, file in parquet_files(config) if key == "data.val_files"]
@@ -113,7 +113,7 @@ def check_rollout_counts(config: DictConfig) -> None:
 
 
 def check_steps(config: DictConfig) -> None:
-    """The training set has prompts for one step, and the epochs have prompts for all steps that are asked for."""
+    """Check that the training set has prompts for one step, and the epochs for all steps that are asked for."""
     import pyarrow.parquet as pq
 
     files = [file for key, file in parquet_files(config) if key == "data.train_files"]
@@ -142,7 +142,7 @@ def check_steps(config: DictConfig) -> None:
 
 
 def check_vocabulary(config: DictConfig) -> None:
-    """The model has every token that its tokenizer makes of a prompt: here, of each key's first."""
+    """Check that the model has every token that its tokenizer makes of the first prompt of each key."""
     folder, tokens_of = local_model(config), prompt_tokenizer(config)
     if folder is None or tokens_of is None:
         return
@@ -164,7 +164,7 @@ def check_vocabulary(config: DictConfig) -> None:
 
 
 def check_prompts(config: DictConfig) -> None:
-    """Enough prompts are short enough. Only as many rows are looked at as it takes.
+    """Check that enough prompts are short enough, reading as few rows as that takes.
 
     Where verl filters overlong prompts there must be a batch of others. Where it does not, it cuts them off at the
     left, and they cannot all be such.
@@ -200,7 +200,7 @@ def check_prompts(config: DictConfig) -> None:
 
 
 def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[Path, list[dict]]]:
-    """(file, messages) of each row of the parquet files under this key, read bit by bit."""
+    """(file, messages) of each row of the parquet files under this key, read in small batches."""
     import pyarrow.parquet as pq
 
     for of_key, file in parquet_files(config):
@@ -210,7 +210,7 @@ def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[Path, list[dict]]
 
 
 def prompt_tokenizer(config: DictConfig) -> Callable[[str, Path, list[dict]], list[int]] | None:
-    """What makes tokens of (key, file, messages), as verl does; None where this machine has no tokenizer or template.
+    """A function that tokenizes (key, file, messages) as verl does; None if no tokenizer or template is here.
 
     Refusal from it: the template refuses the messages.
     """

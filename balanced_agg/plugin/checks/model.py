@@ -21,7 +21,7 @@ def local_model(config: DictConfig) -> Path | None:
 
 
 def check_chat_template(config: DictConfig) -> None:
-    """The model must be where its path says, and its tokenizer bring a chat template."""
+    """Check that the model is where its path says, and that its tokenizer has a chat template."""
     model = config.actor_rollout_ref.model
     name = model.get("tokenizer_path") or model.path
     key = "actor_rollout_ref.model.tokenizer_path" if model.get("tokenizer_path") else KEY
@@ -42,7 +42,7 @@ def check_chat_template(config: DictConfig) -> None:
 
 
 def refuse_offline(config: DictConfig, key: str, hub_id: str) -> None:
-    """What is on the hub is verl's to fetch, but where the hub is not to be asked it must be in the cache."""
+    """Refuse a hub id that is not in the hub's cache where HF_HUB_OFFLINE keeps verl from fetching it."""
     variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     offline = str(variables.get("HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE", "0"))).lower()
     if offline not in ("1", "true", "yes", "on") or not starts_ray(config):  # the nodes of a cluster have their own
@@ -70,7 +70,7 @@ def load_tokenizer(path: Path, trust_remote_code: bool) -> Any:
 
 
 def check_model_files(config: DictConfig) -> None:
-    """A local model directory has a config and complete weights."""
+    """Check that a local model directory has a config and complete weights."""
     folder = local_model(config)
     if folder is None:
         return
@@ -104,7 +104,7 @@ def model_config(folder: Path) -> dict[str, Any]:
 
 
 def check_context(config: DictConfig) -> None:
-    """The model has positions for the longest sequence; vLLM would cut responses off without a word."""
+    """Check that the model has positions for the longest sequence; vLLM would truncate responses silently."""
     data, rollout = config.data, config.actor_rollout_ref.rollout
     longest = data.max_prompt_length + data.max_response_length
     window, window_key = rollout.get("max_model_len"), "actor_rollout_ref.rollout.max_model_len"

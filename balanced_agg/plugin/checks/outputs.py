@@ -34,7 +34,7 @@ SHAPES = ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers",
 
 
 def check_loggers(config: DictConfig) -> None:
-    """Loggers are verl's, are installed, and wandb has a key if it is to be reached."""
+    """Check that verl knows the loggers, that they are installed, and that wandb has a key where it is online."""
     named = config.trainer.logger
     named = [named] if isinstance(named, str) else list(named or [])
     for name in named:
@@ -54,7 +54,7 @@ def check_loggers(config: DictConfig) -> None:
 
 
 def check_folders(config: DictConfig) -> None:
-    """The folders that a run writes to, the first of them after an hour maybe, can be written to."""
+    """Check that the folders of a run can be written to; the first write may come after an hour."""
     keys = ["trainer.rollout_data_dir", "trainer.validation_data_dir"]
     keys += ["trainer.default_local_dir"] if config.trainer.save_freq > 0 else []
     for key in keys:
@@ -68,7 +68,7 @@ def check_folders(config: DictConfig) -> None:
 
 
 def check_resume(config: DictConfig) -> None:
-    """The checkpoint that a run would resume from is one, of as many ranks and of this model."""
+    """Check that the checkpoint that a run would resume from is one, of as many ranks and of this model."""
     trainer, gpus = config.trainer, all_gpus(config)
     if trainer.resume_mode == "disable":
         return
@@ -94,7 +94,7 @@ def check_resume(config: DictConfig) -> None:
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """Where a run with trainer.resume_mode=auto resumes, which is verl's to say where the guard has marked none."""
+    """The checkpoint that trainer.resume_mode=auto resumes; where the guard has marked none, verl's own choice."""
     if completed := checkpoints.completed(run):
         return completed[-1].folder
     tracker = run / "latest_checkpointed_iteration.txt"

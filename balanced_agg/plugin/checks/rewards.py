@@ -26,7 +26,7 @@ DEAD_SECTIONS = {
 
 
 def check_dead_rewards(config: DictConfig) -> None:
-    """Nothing is set in a section that verl's main_ppo no longer reads."""
+    """Check that nothing is set in a section that verl's main_ppo no longer reads."""
     for dead, alive in DEAD_SECTIONS.items():
         value = OmegaConf.select(config, dead)
         if keys := set_keys(value, dead):
@@ -41,7 +41,7 @@ def set_keys(value: object, key: str) -> list[str]:
 
 
 def check_reward_function(config: DictConfig) -> None:
-    """The file of the reward function is there and defines it. It is read, not run."""
+    """Check that the file of the reward function exists and defines it. It is parsed, not run."""
     path, name = config.reward.custom_reward_function.path, config.reward.custom_reward_function.name
     if path is None or ("://" in path and not path.startswith(("pkg://", "file://"))):
         return
@@ -82,7 +82,7 @@ def source_of(path: str) -> Path | None:
 
 
 def check_reward_options(config: DictConfig) -> None:
-    """Our reward function takes the options that it is given, and the penalty for overlong responses is applied."""
+    """Check that our reward function takes its options, and that a penalty for overlong responses is applied."""
     from balanced_agg.rewards import compute_score
 
     function = config.reward.custom_reward_function
@@ -112,7 +112,7 @@ def check_reward_options(config: DictConfig) -> None:
 
 
 def check_group_filter(config: DictConfig) -> None:
-    """Where groups without a signal are replaced, it is told by a number that the reward function gives."""
+    """Check that groups without a signal, where they are replaced, are told by a number that rewards come with."""
     chosen = config.algorithm.get("filter_groups") or {}
     if not chosen.get("enable"):
         return
@@ -125,7 +125,7 @@ def check_group_filter(config: DictConfig) -> None:
 
 
 def check_graders(config: DictConfig) -> None:
-    """Every data source in a local parquet file must have a grader, and programs a sandbox to run in.
+    """Check that every data source in local parquet files has a grader, and that programs have a sandbox.
 
     Only where the rewards are ours.
     """

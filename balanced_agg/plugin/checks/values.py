@@ -47,7 +47,7 @@ BETWEEN = {
 
 
 def check_numbers(config: DictConfig) -> None:
-    """Counts are whole numbers of at least 1, rates and shares numbers in their range; verl asks much later."""
+    """Check that counts are whole numbers of at least 1, and rates and shares in their range; verl does much later."""
     for key, least in (AT_LEAST | AT_LEAST_OR_NULL).items():
         value = OmegaConf.select(config, key, default=least)
         if value is None and key in AT_LEAST_OR_NULL:
@@ -63,7 +63,7 @@ def check_numbers(config: DictConfig) -> None:
 
 
 def check_names(config: DictConfig) -> None:
-    """Names that verl looks up in a registry are in it; it would look only once everything runs."""
+    """Check that names that verl looks up in a registry are in it; verl does once everything runs."""
     for key, usual in USUAL_NAMES.items():
         name = OmegaConf.select(config, key, default=usual[0])
         if name not in usual and name not in (known := dict(_registries(config)).get(key, usual)):

@@ -1,4 +1,4 @@
-"""Is there a key for wandb? Only whether: the key is not read out of its place, and wandb's server is not asked."""
+"""Whether there is a key for wandb. The key itself is not read, and wandb's server is not asked."""
 
 import netrc
 import os
