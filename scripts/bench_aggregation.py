@@ -7,18 +7,16 @@
     driver    what verl's driver computes once a step, on the CPU and of a whole batch: the length divisors of
               "balanced", and the diagnostics of all rules.
 
-The exit status is 0 whatever the figures: timings are for reading.
+Where a figure has a target, the target stands behind it. The exit status is 0 either way: timings are for reading.
 """
 
 import argparse
-import json
 import math
 import statistics
 import time
 import uuid
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,9 +28,8 @@ from balanced_agg.commands.terminal import print_table
 from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
 
-LOSS_SHAPES = {"whole batch": (8192, 2048), "GPU micro-batch": (8, 8192)}
-DIVISOR_SHAPES = ((8192, 2048), (8192, 16), (1_000_000, 16))
-DIAGNOSTICS_SHAPES = ((8192, 2048), (8192, 16))
+# Name -> rows, tokens, and rounds for each one that is asked for: a GPU micro-batch takes a thousandth of the time.
+LOSS_SHAPES = {"whole batch": (8192, 2048, 1), "GPU micro-batch": (8, 8192, 20)}
 GROUP_SIZE = 8
 BASELINE = "token-mean"
 
@@ -49,8 +46,7 @@ Run = Callable[[], None]
 
 def random_mask(rows: int, tokens: int) -> Tensor:
     """(rows, tokens) bool: responses of uniformly random lengths, at least one token."""
-    lengths = torch.randint(1, tokens + 1, (rows, 1))
-    return torch.arange(tokens) < lengths
+    return torch.arange(tokens) < torch.randint(1, tokens + 1, (rows, 1))
 
 
 def make_contestants(rows: int, tokens: int, device: str) -> dict[str, Run]:
@@ -58,8 +54,7 @@ def make_contestants(rows: int, tokens: int, device: str) -> dict[str, Run]:
     mask = random_mask(rows, tokens).to(device)
     losses = torch.randn(rows, tokens, device=device).requires_grad_()
     divisor = mask.sum(dim=-1).float()
-    # The worker's mini-batch counts arrive as plain numbers.
-    num_tokens = int(mask.sum())
+    num_tokens = int(mask.sum())  # the worker's counts of a mini-batch arrive as plain numbers
 
     def run(forward: Callable[[], Tensor]) -> Run:
         def forward_backward() -> None:
@@ -68,25 +63,22 @@ def make_contestants(rows: int, tokens: int, device: str) -> dict[str, Run]:
 
         return forward_backward
 
-    def verls(mode: str) -> Run:
-        return run(lambda: agg_loss(losses, mask, mode, 1, num_tokens, rows))
-
     return {
-        BASELINE: verls("token-mean"),
-        "token-mean again": verls("token-mean"),
-        "seq-mean-token-mean": verls("seq-mean-token-mean"),
+        BASELINE: run(lambda: agg_loss(losses, mask, "token-mean", 1, num_tokens, rows)),
+        "token-mean again": run(lambda: agg_loss(losses, mask, "token-mean", 1, num_tokens, rows)),
+        "seq-mean-token-mean": run(lambda: agg_loss(losses, mask, "seq-mean-token-mean", 1, num_tokens, rows)),
         "balanced": run(lambda: aggregate(losses, mask, divisor, rows)),
     }
 
 
-def seconds(run: Run, device: str) -> float:
+def milliseconds(run: Run, device: str = "cpu") -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
     run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return 1000 * (time.perf_counter() - start)
 
 
 def peak_bytes(run: Run, device: str) -> int:
@@ -129,34 +121,34 @@ def _storages(tree) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def measure_losses(device: str, rounds: dict[str, int]) -> list[dict]:
+def loss_rows(device: str, rounds: int) -> list[tuple[str, ...]]:
     """Time and peak memory of every contestant at every shape, the contestants taking turns."""
-    rows_of_table = []
-    for name, (rows, tokens) in LOSS_SHAPES.items():
+    table = []
+    for name, (rows, tokens, factor) in LOSS_SHAPES.items():
         contestants = make_contestants(rows, tokens, device)
         for run in contestants.values():
             run()
-        times = {contestant: [] for contestant in contestants}
-        for _ in range(rounds[name]):
-            for contestant, run in contestants.items():
-                times[contestant].append(seconds(run, device))
+        turns = [{c: milliseconds(run, device) for c, run in contestants.items()} for _ in range(factor * rounds)]
         memory = {contestant: peak_bytes(run, device) for contestant, run in contestants.items()}
         for contestant in contestants:
-            rows_of_table.append(
-                {
-                    "shape": f"{name} {rows} x {tokens}",
-                    "aggregation": contestant,
-                    "median_ms": 1e3 * statistics.median(times[contestant]),
-                    "fastest_ms": 1e3 * min(times[contestant]),
-                    # Within a round, so that what loads the machine for a while weighs on both alike.
-                    "time_ratio": statistics.median(
-                        mine / base for mine, base in zip(times[contestant], times[BASELINE], strict=True)
-                    ),
-                    "peak_mib": memory[contestant] / 2**20,
-                    "memory_ratio": memory[contestant] / memory[BASELINE],
-                }
+            # Within a turn, so that what loads the machine for a while weighs on both alike.
+            time_ratio = statistics.median(turn[contestant] / turn[BASELINE] for turn in turns)
+            memory_ratio = memory[contestant] / memory[BASELINE]
+            ours = contestant == "balanced"
+            table.append(
+                (
+                    f"{name} {rows} x {tokens}",
+                    contestant,
+                    f"{statistics.median(turn[contestant] for turn in turns):.3f}",
+                    f"{min(turn[contestant] for turn in turns):.3f}",
+                    f"{time_ratio:.3f}",
+                    verdict(time_ratio, TARGET_LOSS_RATIO) if ours else "",
+                    f"{memory[contestant] / 2**20:.3f}",
+                    f"{memory_ratio:.3f}",
+                    verdict(memory_ratio, TARGET_MEMORY_RATIO) if ours else "",
+                )
             )
-    return rows_of_table
+    return table
 
 
 def divisors(group_ids: list[str], advantages: Tensor, mask: Tensor) -> None:
@@ -168,31 +160,17 @@ def diagnostics(group_ids: list[str], advantages: Tensor, mask: Tensor) -> None:
     aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), mask.shape[1])
 
 
-def measure_on_driver(
-    function: Callable[[list[str], Tensor, Tensor], None], shapes: tuple[tuple[int, int], ...], rounds: int
-) -> list[dict]:
-    """Time of a function over whole batches as they stand in the driver: padded, masks as int64."""
-    rows_of_table = []
-    for rows, tokens in shapes:
-        mask = random_mask(rows, tokens).long()
-        advantages = torch.randn(rows, 1) * mask
-        uids = [str(uuid.uuid4()) for _ in range(rows // GROUP_SIZE)]
-        group_ids = [uids[row // GROUP_SIZE] for row in torch.randperm(rows).tolist()]
-
-        def run(group_ids=group_ids, advantages=advantages, mask=mask) -> None:
-            function(group_ids, advantages, mask)
-
-        run()
-        times = [seconds(run, "cpu") for _ in range(rounds)]
-        rows_of_table.append(
-            {
-                "shape": f"{rows} x {tokens}",
-                "rows": rows,
-                "median_ms": 1e3 * statistics.median(times),
-                "fastest_ms": 1e3 * min(times),
-            }
-        )
-    return rows_of_table
+def on_driver(
+    function: Callable[[list[str], Tensor, Tensor], None], rows: int, tokens: int, rounds: int
+) -> tuple[float, float]:
+    """(median, fastest) milliseconds over a whole batch as it stands in the driver: padded, the mask as int64."""
+    mask = random_mask(rows, tokens).long()
+    advantages = torch.randn(rows, 1) * mask
+    uids = [str(uuid.uuid4()) for _ in range(rows // GROUP_SIZE)]
+    group_ids = [uids[row // GROUP_SIZE] for row in torch.randperm(rows).tolist()]
+    function(group_ids, advantages, mask)
+    times = [milliseconds(lambda: function(group_ids, advantages, mask)) for _ in range(rounds)]
+    return statistics.median(times), min(times)
 
 
 def verdict(value: float, target: float) -> str:
@@ -200,74 +178,32 @@ def verdict(value: float, target: float) -> str:
 
 
 def main() -> None:
-    as_written = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each contestant (default: 15)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     torch.manual_seed(0)
 
-    # A GPU micro-batch takes a thousandth of the time, and so bears more rounds.
-    losses = measure_losses(args.device, {"whole batch": args.rounds, "GPU micro-batch": 20 * args.rounds})
-    counted = measure_on_driver(divisors, DIVISOR_SHAPES, args.rounds)
-    diagnosed = measure_on_driver(diagnostics, DIAGNOSTICS_SHAPES, args.rounds)
-    small, large = counted[-2:]
-    growth = math.log(large["fastest_ms"] / small["fastest_ms"]) / math.log(large["rows"] / small["rows"])
-
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads")
-    print_table(
-        ["rows x tokens", "aggregation", "median ms", "fastest", "ratio", "", "peak MiB", "ratio", ""],
-        [
-            [
-                line["shape"],
-                line["aggregation"],
-                f"{line['median_ms']:.3f}",
-                f"{line['fastest_ms']:.3f}",
-                f"{line['time_ratio']:.3f}",
-                verdict(line["time_ratio"], TARGET_LOSS_RATIO) if ours else "",
-                f"{line['peak_mib']:.3f}",
-                f"{line['memory_ratio']:.3f}",
-                verdict(line["memory_ratio"], TARGET_MEMORY_RATIO) if ours else "",
-            ]
-            for line in losses
-            for ours in [line["aggregation"] == "balanced"]
-        ],
-        title="\npolicy loss, forward + backward, float32 (ratios: to token-mean)",
-        text_columns=2,
-    )
-    print_table(
-        ["rows x tokens", "median ms", "fastest", "", "growth", ""],
-        [
-            [
-                line["shape"],
-                f"{line['median_ms']:.2f}",
-                f"{line['fastest_ms']:.2f}",
-                verdict(line["median_ms"], TARGET_DIVISOR_MS) if line is counted[0] else "",
-                f"{growth:.2f}" if line is large else "",
-                verdict(growth, TARGET_GROWTH) if line is large else "",
-            ]
-            for line in counted
-        ],
-        title='\nlength_divisors("balanced") on the CPU, once a step (growth: exponent of the time in the rows)',
-    )
-    print_table(
-        ["rows x tokens", "median ms", "fastest", ""],
-        [
-            [
-                line["shape"],
-                f"{line['median_ms']:.2f}",
-                f"{line['fastest_ms']:.2f}",
-                verdict(line["median_ms"], TARGET_DIAGNOSTICS_MS),
-            ]
-            for line in diagnosed
-        ],
-        title="\ndiagnostics of all rules on the CPU, once a step",
-    )
+    header = ["rows x tokens", "aggregation", "median ms", "fastest", "ratio", "", "peak MiB", "ratio", ""]
+    title = "\npolicy loss, forward + backward, float32 (ratios: to token-mean)"
+    print_table(header, loss_rows(args.device, args.rounds), title, text_columns=2)
 
-    if args.json:
-        figures = {"loss": losses, "divisors": counted, "growth": growth, "diagnostics": diagnosed}
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    table, fastest = [], {}
+    for what, function, rows, tokens, target in (
+        ('length_divisors("balanced")', divisors, 8192, 2048, TARGET_DIVISOR_MS),
+        ('length_divisors("balanced")', divisors, 8192, 16, None),
+        ('length_divisors("balanced")', divisors, 1_000_000, 16, None),
+        ("diagnostics of all rules", diagnostics, 8192, 2048, TARGET_DIAGNOSTICS_MS),
+        ("diagnostics of all rules", diagnostics, 8192, 16, TARGET_DIAGNOSTICS_MS),
+    ):
+        median, fastest[function, rows] = on_driver(function, rows, tokens, args.rounds)
+        figures = (f"{median:.2f}", f"{fastest[function, rows]:.2f}", verdict(median, target) if target else "")
+        table.append((what, f"{rows} x {tokens}", *figures))
+    header = ["once a step, on the CPU", "rows x tokens", "median ms", "fastest", ""]
+    print_table(header, table, "\nwhat the driver computes", text_columns=2)
+    growth = math.log(fastest[divisors, 1_000_000] / fastest[divisors, 8192]) / math.log(1_000_000 / 8192)
+    print(f"the time of length_divisors grows with rows ** {growth:.2f}, {verdict(growth, TARGET_GROWTH)}")
 
 
 if __name__ == "__main__":
