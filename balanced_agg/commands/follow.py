@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from balanced_agg.runs import file_log
 
@@ -36,14 +37,24 @@ def describe(step: int, metrics: dict[str, float]) -> str:
 
 
 def read_records(path: Path, position: int) -> tuple[list[dict], int]:
-    """Complete JSON lines behind a byte position, and the position behind them; none while there is no file."""
+    """Records of complete lines behind a byte position, and the position behind them; none while there is no file.
+
+    What is no record is skipped: a log that was replaced since the position was taken is read again from its start.
+    """
     if not path.exists():
         return [], position
     with path.open("rb") as file:
         file.seek(position)
         complete, newline, _ = file.read().rpartition(b"\n")
-    records = [json.loads(line) for line in complete.splitlines() if line.strip()]
+    records = [record for record in map(_parsed, complete.splitlines()) if file_log.is_record(record)]
     return records, position + len(complete) + len(newline)
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def inode(path: Path) -> int | None:

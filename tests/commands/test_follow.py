@@ -64,6 +64,12 @@ def test_a_half_written_line_is_read_once_it_is_complete(tmp_path):
     assert read_records(path, position) == ([], position)
 
 
+def test_a_line_that_is_no_record_is_skipped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('ss": 0.5}}\n17\n{"step": 1, "data": {}}{"step": 2\n{"step": 3, "data": {}}\n')
+    assert [record["step"] for record in read_records(path, 0)[0]] == [3]
+
+
 def test_of_a_run_that_resumes_with_a_truncated_log_only_new_steps_are_shown(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(f'{{"step": {step}, "data": {{"loss": {step}}}}}\n' for step in range(9)))

@@ -82,3 +82,22 @@ def test_each_part_has_its_variable(file):
     guarded = launch(file, BALANCED_AGG_GUARD="1")
     assert guarded["said"] == {"twice": None, "uneven": None}
     assert {"_save_checkpoint", "_load_checkpoint", "fit", "step"} < set(guarded["wrapped"])
+
+
+def test_a_part_that_is_switched_on_and_not_found_is_refused(tmp_path):
+    """An old build's metadata, nearer on the path than the installed package's, hides entry points from verl."""
+    old = tmp_path / "balanced_agg.egg-info"
+    old.mkdir()
+    (old / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: balanced-agg\nVersion: 0.1.0\n")
+    (old / "entry_points.txt").write_text("[verl.plugins]\nbalanced_agg = balanced_agg.plugin.loss.in_verl\n")
+    launch = "import verl.utils.config; verl.utils.config.validate_config(config={})"
+    for switches, said in (("10", "BALANCED_AGG_CHECKS is on"), ("01", "BALANCED_AGG_GUARD is on")):
+        environment = dict(zip(("BALANCED_AGG_CHECKS", "BALANCED_AGG_GUARD"), switches, strict=True))
+        done = subprocess.run(
+            [sys.executable, "-c", launch],
+            env=os.environ | environment | {"PYTHONPATH": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert said in done.stderr and "delete an old balanced_agg.egg-info" in done.stderr

@@ -14,6 +14,7 @@ parameters than the contract says, our modes are refused with one ``ValueError``
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from balanced_agg.loss.rules import MODE_KEY, PLUGIN_MODES
 from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
 from balanced_agg.plugin.loss.refusals import check_aggregation
+from balanced_agg.plugin.refusal import Refusal
 from balanced_agg.plugin.wrapping import TESTED_VERL, Wrapper, misfits, put_in_place, refusal, switched_on
 from balanced_agg.runs.verl_keys import without_padding
 
@@ -234,6 +236,20 @@ def _check_and_announce(config: DictConfig) -> None:
     print(f"balanced_agg {version('balanced-agg')} is active: {MODE_KEY}={mode}, n={n}, verl {found}", flush=True)
 
 
+def _check_parts(config: DictConfig) -> None:
+    """Refuse a part that is switched on and not loaded: verl says nothing of an entry point that it does not find, or
+    whose import fails."""
+    for part in ("checks", "guard"):
+        switch = f"BALANCED_AGG_{part.upper()}"
+        if switched_on(switch) and f"balanced_agg.plugin.{part}.in_verl" not in sys.modules:
+            raise Refusal(
+                switch,
+                f" is on, but verl did not load the plugin balanced_agg_{part}",
+                "install the package again, delete an old balanced_agg.egg-info in the working directory or on "
+                f"PYTHONPATH, or, where VERL_USE_EXTERNAL_PLUGINS leaves the plugin out, set {switch}=0",
+            )
+
+
 WRAPPERS = (
     Wrapper("verl.workers.config.actor", "ActorConfig.__post_init__", ("self",), _accept_our_modes),
     LAUNCH_WRAPPER,
@@ -259,4 +275,5 @@ WRAPPERS = (
 )
 
 put_in_place(WRAPPERS)
+at_launch(_check_parts)
 at_launch(_check_and_announce)
