@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 
@@ -20,11 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from balanced_agg.commands.cli import app
 from tests.composed import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOPICS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *TOPICS]
 QUICKSTART = ROOT / "scripts/quickstart.sh"
 FOLDERS = ("balanced_agg", "configs", "data", "docker", "docs", "recipes", "scripts", "tests", ".ci", ".github")
 # Commands that are looked at only for the files of the checkout that they name.
-OTHER_PROGRAMS = {"apt-get", "docker", "export", "git", "kubectl", "source", "wandb"}
+OTHER_PROGRAMS = {"apt-get", "docker", "export", "git", "kubectl", "ruff", "source", "wandb"}
 WITH_OVERRIDES = {"train", "sweep", "submit", "doctor"}
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -54,7 +56,7 @@ def code_spans(page: Path) -> list[str]:
 
 
 def is_command(span: str) -> bool:
-    return span.startswith(("balanced-agg ", "bash ", "python ", "pip ", "wandb ", "scripts/"))
+    return span.startswith((".venv/bin/", "balanced-agg ", "bash ", "python ", "pip ", "scripts/", "wandb "))
 
 
 @cache
@@ -67,7 +69,7 @@ def commands(page: Path) -> list[list[str]]:
         while words and re.match(r"[A-Z_]+=", words[0]):
             words.pop(0)
         if words:
-            found.append(words)
+            found.append([words[0].removeprefix(".venv/bin/"), *words[1:]])
     return found
 
 
@@ -127,10 +129,10 @@ def test_the_readme_is_at_most_150_lines():
 
 def test_the_readme_leads_to_every_page():
     linked = set(re.findall(r"\]\(docs/([\w.]+\.md)", (ROOT / "README.md").read_text()))
-    assert linked == {page.name for page in PAGES[1:]}
+    assert linked == {page.name for page in TOPICS}
 
 
-@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", TOPICS, ids=lambda page: page.stem)
 def test_a_page_begins_with_its_title_and_a_command(page):
     assert re.match(r"# .+\n\n```bash\n", page.read_text())
 
@@ -272,7 +274,7 @@ def test_our_variables_are_read_somewhere(page):
 @every_page
 def test_python_blocks_run_and_print_what_the_page_says(page):
     found = blocks(page)
-    for block, following in zip(found, [*found[1:], Block("", "")], strict=True):
+    for block, following in pairwise([*found, Block("", "")]):
         if block.language != "python" or block.text.startswith("# data/"):
             continue
         printed = prints(block.text)

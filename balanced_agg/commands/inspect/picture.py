@@ -50,7 +50,7 @@ def draw(steps: Sequence[StepMeasures], out: Path, unit: str) -> None:
 
 def _title(steps: Sequence[StepMeasures], unit: str) -> str:
     of = f"step {steps[0].step}" if len(steps) == 1 else f"{len(steps)} steps"
-    return f"What each aggregation rule would do to these rollouts: {of}, lengths in {unit}"
+    return f"What each aggregation would do to these rollouts: {of}, lengths in {unit}"
 
 
 def _curves(axes: Axes, steps: Sequence[StepMeasures], curves: dict[str, Style], scale: float = 1) -> None:
