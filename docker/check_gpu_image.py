@@ -3,20 +3,24 @@ the plugin. Run while the image is built; needs no GPU.
 """
 
 import importlib
-import os
 import sys
 
 from balanced_agg.commands.doctor.check import OK
-from balanced_agg.commands.doctor.facts import Facts, ask
-from balanced_agg.commands.doctor.verl_lines import check_verl
 from balanced_agg.commands.doctor.versions import check_versions
 
 
 def problems() -> list[str]:
     """What is wrong, a line each; empty for an image that can train."""
-    facts = Facts(os.environ, verl=ask("verl", [], os.environ))
-    plugin = [check for check in check_verl(facts) if check.check == "verl plugin"]  # its other lines ask for a GPU
-    found = [f"{check.check}: {check.detail}" for check in (*check_versions("gpu"), *plugin) if check.status != OK]
+    lines = list(check_versions())
+    try:
+        import verl  # noqa: F401
+
+        from balanced_agg.commands.doctor.verl_lines import check_plugin
+
+        lines.append(check_plugin())
+    except Exception as error:  # whatever a broken installation raises
+        return [f"import verl: {error}"]
+    found = [f"{line.check}: {line.detail}" for line in lines if line.status != OK]
     # flash-attn is compiled for one torch: beside another it does not load. vLLM's own pin holds it to its torch.
     for name in ("torch", "flash_attn"):
         try:
