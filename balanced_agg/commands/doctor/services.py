@@ -91,7 +91,7 @@ def check_wandb(recipe: Recipe) -> Check:
 
     A recipe that needs a key here is refused by its launch check; on a cluster, the nodes may have one of their own.
     """
-    from balanced_agg.plugin.checks.wandb_login import logged_in
+    from balanced_agg.plugin.checks.outputs import logged_in
 
     if recipe.config and "wandb" not in recipe.config.trainer.logger:
         return Check("wandb", OK, "not among trainer.logger")

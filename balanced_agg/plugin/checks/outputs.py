@@ -2,16 +2,17 @@
 
 import importlib.util
 import json
+import netrc
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.batches import all_gpus
 from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.checks.model import local_model, model_config
-from balanced_agg.plugin.checks.wandb_login import logged_in
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.plugin.refusal import Refusal
 
@@ -32,6 +33,9 @@ LOGGERS = {
 # What decides the shapes of the weights.
 SHAPES = ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
+# `wandb login` writes to netrc under the name of the server, or for wandb's own under this older name.
+WANDB_HOST = "api.wandb.ai"
+
 
 def check_loggers(config: DictConfig) -> None:
     """Check that verl knows the loggers, that they are installed, and that wandb has a key where it is online."""
@@ -51,6 +55,26 @@ def check_loggers(config: DictConfig) -> None:
             " has wandb, WANDB_MODE is online and there is no key",
             "export WANDB_API_KEY, or run `wandb login`, or set WANDB_MODE=offline, or trainer.logger=[console,file]",
         )
+
+
+def logged_in() -> bool:
+    """Whether there is a key for wandb. The key itself is not read, and wandb's server is not asked."""
+    import wandb
+
+    server = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlsplit(server).netloc] if server else [urlsplit(wandb.Settings().base_url).netloc, WANDB_HOST]
+    in_environment = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
+    return in_environment or any(map(known_to_netrc, hosts))
+
+
+def known_to_netrc(host: str) -> bool:
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return host in netrc.netrc(file).hosts
+    except FileNotFoundError:
+        return False
+    except netrc.NetrcParseError:  # its message may quote the line
+        raise ValueError(f"{file} cannot be read as a netrc file") from None
 
 
 def check_folders(config: DictConfig) -> None:

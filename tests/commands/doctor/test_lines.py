@@ -14,7 +14,7 @@ from balanced_agg.commands.doctor.check import FAIL, OK, WARN
 from balanced_agg.commands.doctor.recipe import Recipe, Refused
 from balanced_agg.commands.doctor.services import check_ray, check_wandb
 from balanced_agg.commands.doctor.verl_lines import check_devices, check_plugin
-from balanced_agg.plugin.checks import wandb_login
+from balanced_agg.plugin.checks import outputs
 from tests.commands.doctor.test_recipe_lines import cluster_of
 
 H100 = SimpleNamespace(name="NVIDIA H100", total_memory=80 * 10**9)
@@ -246,13 +246,13 @@ def test_a_cluster_that_does_not_answer_costs_the_process_that_asks(monkeypatch)
 )
 def test_only_an_online_run_needs_a_wandb_key(monkeypatch, mode, logged_in, status):
     monkeypatch.setenv("WANDB_MODE", mode)
-    monkeypatch.setattr(wandb_login, "logged_in", lambda: logged_in)
+    monkeypatch.setattr(outputs, "logged_in", lambda: logged_in)
     assert check_wandb(Recipe()).status == status
 
 
 def test_wandb_is_offline_by_default_and_the_recipes_own_mode_counts(monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr(wandb_login, "logged_in", lambda: False)
+    monkeypatch.setattr(outputs, "logged_in", lambda: False)
     assert check_wandb(Recipe()).detail.startswith("offline")
     variables = {"ray_kwargs": {"ray_init": {"runtime_env": {"env_vars": {"WANDB_MODE": "online"}}}}}
     config = OmegaConf.create({"trainer": {"logger": ["console", "wandb"]}, **variables})
@@ -279,12 +279,12 @@ def test_a_wandb_key_is_found_where_wandb_looks_for_it(monkeypatch, tmp_path, ch
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"NETRC": "none"} | changes).items():
         monkeypatch.setenv(name, str(tmp_path / value) if name == "NETRC" else value)
-    assert wandb_login.logged_in() == logged_in
+    assert outputs.logged_in() == logged_in
 
 
 def test_a_broken_netrc_is_told_without_its_content(monkeypatch, tmp_path):
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai passwort {'b' * 40}\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(ValueError, match="cannot be read") as raised:
-        wandb_login.known_to_netrc("api.wandb.ai")
+        outputs.known_to_netrc("api.wandb.ai")
     assert "b" * 8 not in str(raised.value)
