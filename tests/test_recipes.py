@@ -106,8 +106,9 @@ def accept(tmp_path, monkeypatch):
 
     def accepted(recipe: str, hardware: str, *overrides: str) -> DictConfig:
         monkeypatch.setenv("VERL_PLATFORM", "cpu" if hardware == "cpu" else "")
-        # The guard imports verl's trainer at a launch, which needs the platform from the start.
-        monkeypatch.setattr("balanced_agg.plugin.guard.in_verl.misfits", lambda wrappers: [])
+        # Contracts import verl's trainer at a launch, which needs the platform from the start.
+        for part in ("loss", "guard"):
+            monkeypatch.setattr(f"balanced_agg.plugin.{part}.in_verl.misfits", lambda wrappers: [])
         need_the_machine = ("check_chat_template", "check_cluster", "check_gpus")
         checks = tuple(check for check in launch_checks.CHECKS if check.__name__ not in need_the_machine)
         monkeypatch.setattr(launch_checks, "CHECKS", checks)
