@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
+from balanced_agg.plugin.refusal import Refusal
 from balanced_agg.plugin.wrapping import Wrapper
 
 _calls: list[Callable[[DictConfig], None]] = []
@@ -24,8 +25,11 @@ def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: d
     hands the environment to Ray unresolved, where ``${run.dir}`` would arrive as that text.
     """
     config = kwargs["config"] if "config" in kwargs else args[0]
-    for call in _calls:
-        call(config)
+    try:
+        for call in _calls:
+            call(config)
+    except Refusal as refusal:  # as users know it: a ValueError, without the frames of the checks
+        raise ValueError(str(refusal)) from None
     wrapped(*args, **kwargs)
     if "run" in config:
         OmegaConf.resolve(config.ray_kwargs)

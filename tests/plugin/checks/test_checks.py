@@ -79,6 +79,7 @@ def test_a_mistake_is_refused_with_the_key_to_change(case, good, tmp_path, monke
     config = compose_recipe("arithmetic", *case.command[2:])
     with pytest.raises(ValueError, match=re.escape(case.says)) as launch:
         validate_config(config, use_reference_policy=False, use_critic=False)
+    assert type(launch.value) is ValueError
     (said,) = refusals(config)  # by the doctor: once, in the same words
     assert str(launch.value) == f"{said.what}; {said.remedy}"
 
