@@ -30,6 +30,17 @@ def check_recipe(recipe: Recipe) -> Iterator[Check]:
         yield Check("recipe", FAIL, f"{recipe.name}: {recipe.error}", remedy)
     if not recipe.config:
         return
+    try:
+        yield from asked_for(recipe)
+    except Exception:
+        if not recipe.refusals:  # of which it comes
+            raise
+    for refusal in recipe.refusals:
+        yield Check(f"refused: {refusal.check}", FAIL, refusal.what, refusal.remedy)
+
+
+def asked_for(recipe: Recipe) -> Iterator[Check]:
+    """Yield what the recipe needs, against what is there. Raises whatever a value that is refused leads to."""
     trainer, actor = recipe.config.trainer, recipe.config.actor_rollout_ref.actor
     ranks = f"{trainer.nnodes} x {trainer.n_gpus_per_node} {'ranks on CPU' if trainer.device == 'cpu' else 'GPUs'}"
     yield Check("recipe", OK, f"{recipe.name}: loss_agg_mode={actor.loss_agg_mode}, {ranks}")
@@ -41,8 +52,6 @@ def check_recipe(recipe: Recipe) -> Iterator[Check]:
     if not recipe.refused_by("columns"):
         yield from data(recipe)
     yield check_checkpoints(recipe)
-    for refusal in recipe.refusals:
-        yield Check(f"refused: {refusal.check}", FAIL, refusal.what, refusal.remedy)
 
 
 def placement(recipe: Recipe, there: dict[str, Any] | None) -> Check:

@@ -113,6 +113,14 @@ def test_a_refusal_is_a_failure_and_takes_the_place_of_other_lines_on_its_subjec
     assert "placement" not in found and "placement" in lines(refusals=(validation,))
 
 
+def test_what_comes_of_a_refused_value_is_no_crash():
+    numbers = Refused("numbers", "trainer.n_gpus_per_node=None", "set it to a whole number of at least 1")
+    found = lines("trainer.n_gpus_per_node=null", refusals=(numbers,))
+    assert [name for name, check in found.items() if check.status == FAIL] == ["refused: numbers"]
+    with pytest.raises(TypeError):  # nothing is hidden where nothing is refused
+        lines("trainer.n_gpus_per_node=null")
+
+
 def test_a_recipe_that_cannot_be_examined_is_one_failure():
     (line,) = check_recipe(Recipe("r", error="RuntimeError: boom"))
     assert line.status == FAIL and "boom" in line.detail
