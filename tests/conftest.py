@@ -1,4 +1,5 @@
-"""Settings of all tests: the plugin's parts are on as in our runs; Hypothesis tries the same examples on every run."""
+"""Settings of all tests: the plugin's parts are on as in our runs, which join no cluster of this machine; Hypothesis
+tries the same examples on every run."""
 
 import os
 
@@ -7,6 +8,8 @@ from hypothesis import HealthCheck, settings
 # Before verl is imported, which reads them then.
 os.environ |= {"BALANCED_AGG_CHECKS": "1", "BALANCED_AGG_GUARD": "1"}
 
+# A Ray that runs on this machine, or has left its address in /tmp/ray, is somebody else's.
+os.environ["RAY_ADDRESS"] = "local"
 
 # No time limits, since machines stall.
 settings.register_profile(

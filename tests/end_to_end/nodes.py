@@ -38,7 +38,9 @@ class Node:
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen:
         inside = ["nsenter", f"--target={self.keeper.pid}", "--net", "--mount", f"--wdns={ROOT}", *command]
-        return subprocess.Popen(inside, env=os.environ | self.environment, **options)
+        # tests/conftest.py keeps runs of this machine out of any cluster
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | self.environment
+        return subprocess.Popen(inside, env=environment, **options)
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess:
         process = self.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

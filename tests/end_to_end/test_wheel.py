@@ -28,16 +28,7 @@ print(config.loss_agg_mode, sys.modules["balanced_agg"].__file__)
 # What docker/ copies before it installs the package.
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "balanced_agg", "configs", "data", "recipes")
 # What says where the checkout is, or what would be another's choice.
-UNSET = (
-    *SWITCHES,
-    "PYTHONPATH",
-    "PWD",
-    "VERL_PLATFORM",
-    "VERL_PYTHON",
-    "BALANCED_AGG_ROOT",
-    "WANDB_MODE",
-    "RAY_ADDRESS",
-)
+UNSET = (*SWITCHES, "PYTHONPATH", "PWD", "VERL_PLATFORM", "VERL_PYTHON", "BALANCED_AGG_ROOT", "WANDB_MODE")
 
 
 @dataclass
