@@ -1,4 +1,4 @@
-"""shellcheck has nothing to say about any script."""
+"""shellcheck has nothing to say about any script, and ruff nothing about any Python."""
 
 import shutil
 import subprocess
@@ -19,3 +19,11 @@ SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "scripts/slurm.sbatc
 def test_shellcheck_has_nothing_to_say(script):
     done = subprocess.run([SHELLCHECK, script], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["check", "format --check"])
+def test_ruff_has_nothing_to_say(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command.split(), "."], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout

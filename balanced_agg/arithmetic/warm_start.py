@@ -140,7 +140,7 @@ def _batches(
         examples = []
         for index in rng.choices(range(len(problems)), k=batch_size):
             text = demonstrate(problems[index], regime, rng)
-            examples.append((prompts[index], tokenizer.encode(text) + [tokenizer.eos_token_id]))
+            examples.append((prompts[index], [*tokenizer.encode(text), tokenizer.eos_token_id]))
         examples.sort(key=lambda example: len(example[0]) + len(example[1]))
         halves = examples[: len(examples) // 2], examples[len(examples) // 2 :]
         yield [_pad(half, tokenizer.pad_token_id) for half in halves if half]

@@ -162,7 +162,7 @@ def read_literal(text: str) -> Literal | None:
     unit, digits = None, 0
     if group["bottom"] or group["right"]:
         top, bottom = Fraction(group["top"] or group["left"]), Fraction(group["bottom"] or group["right"])
-        if bottom == 0 or group["whole"] and not 0 <= top < bottom:
+        if bottom == 0 or (group["whole"] and not 0 <= top < bottom):
             return None
         value = top / bottom + int(group["whole"] or 0)
     else:

@@ -60,7 +60,7 @@ def grade_code(
     else:
         execute = partial(sandbox.execute, allow_unsandboxed=allow_unsandboxed_code)
         memory_bytes = Limits.memory_bytes
-    script = f"{RUNNER}\n\nrun({ascii(program)}, {problem.fn_name!r})\n"
+    script = f"{RUNNER}\n\nrun({program!a}, {problem.fn_name!r})\n"
     seconds = 0.0
     for stdin, expected in problem.tests:
         # An output of more than twice the expected length is wrong, whatever its white space.

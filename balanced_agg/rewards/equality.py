@@ -196,7 +196,7 @@ def _approximates(decimal: Literal, value: Fraction, tolerance: float = 0.0) -> 
     rounded = 2 * error <= decimal.unit
     cut = error < decimal.unit and abs(decimal.value) < abs(value)
     precise = decimal.digits >= MIN_ROUNDED_DIGITS
-    return precise and (rounded or cut) or error <= Fraction(tolerance) * abs(decimal.value)
+    return (precise and (rounded or cut)) or error <= Fraction(tolerance) * abs(decimal.value)
 
 
 def _equal_expressions(

@@ -21,7 +21,7 @@ def after_thinking(response: str) -> str:
     A response that begins with ``<think>`` and never closes it was cut off before it gave an answer:
     empty. (Where the prompt has already opened the tag, such a response cannot be told from another.)
     """
-    before, closed, after = response.rpartition("</think>")
+    _, closed, after = response.rpartition("</think>")
     if closed:
         return after
     return "" if response[:100].lstrip().startswith("<think>") else response

@@ -148,7 +148,7 @@ def _slot() -> Iterator[None]:
 
 def _lock(path: Path, wait: bool) -> IO[str] | None:
     """The file at `path`, locked until it is closed; None if it is locked already and not to be waited for."""
-    file = open(path, "w")
+    file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -21,7 +21,7 @@ def main(script_fd: str, uid: str, packages: str, *limits: str) -> None:
         bound = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
         resource.setrlimit(number, (bound, bound))
     sys.path.append(packages)
-    with open(int(script_fd), encoding="utf-8") as file:
+    with open(int(script_fd), encoding="utf-8") as file:  # noqa: PTH123  a file descriptor
         script = compile(file.read(), "<script>", "exec")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.write(1, b"ready\n")

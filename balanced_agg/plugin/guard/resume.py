@@ -148,8 +148,9 @@ def _metrics_so_far(trainer: Any) -> dict[str, Any]:
 def keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
     """verl empties the file of its file logger at every start: truncate it to the step that the run resumes from."""
     tracking = sys.modules["verl.utils.tracking"]
-    # The path is known to verl's __init__ alone, which opens it by name: for that call, the name is ours.
-    tracking.open = lambda path, mode, **options: open(path, mode.replace("wb", "ab"), **options)
+    # The path is known to verl's __init__ alone, which opens it by name: for that call, the name is ours. It keeps the
+    # file open.
+    tracking.open = lambda path, mode, **options: Path(path).open(mode.replace("wb", "ab"), **options)  # noqa: SIM115
     try:
         wrapped(*args, **kwargs)
     finally:
@@ -163,7 +164,7 @@ def keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> Non
 
 def _reopen(file_logger: Any) -> None:
     file_logger.fp.close()
-    file_logger.fp = open(file_logger.filepath, "ab", buffering=0)
+    file_logger.fp = Path(file_logger.filepath).open("ab", buffering=0)  # noqa: SIM115  as verl does
 
 
 def merge_first_record(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:

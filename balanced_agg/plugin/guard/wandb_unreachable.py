@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def log_offline_if_unreachable(wrapped: Callable, tracking: Any, args: tuple, kw
 
         logger.warning(
             "wandb cannot be reached, so this run is offline; `wandb sync %s` sends it later: %s",
-            os.path.join(os.environ.get("WANDB_DIR", "."), "wandb", "offline-run-*"),
+            Path(os.environ.get("WANDB_DIR", "."), "wandb", "offline-run-*"),
             str(error).splitlines()[0],
         )
         wandb.teardown()  # it would not read the mode again

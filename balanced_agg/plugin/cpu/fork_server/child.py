@@ -20,7 +20,7 @@ PR_SET_PDEATHSIG = 1
 def understands(argv: list[str]) -> bool:
     """Whether this command line is ``[-u] [-B] [-W…]`` and then a script, ``-c`` or ``-m``, with their arguments."""
     rest = without_options(argv)
-    return bool(rest) and (not rest[0].startswith("-") or rest[0] in ("-c", "-m") and len(rest) > 1)
+    return bool(rest) and (not rest[0].startswith("-") or (rest[0] in ("-c", "-m") and len(rest) > 1))
 
 
 def without_options(argv: list[str]) -> list[str]:
