@@ -96,11 +96,9 @@ def sweep(
     last checkpoint. A run that fails does not keep the others from running. The end is `balanced-agg compare` over all
     runs that logged anything.
     """
-    from balanced_agg.commands.sweep.command import run
+    from balanced_agg.commands.sweep import run
 
-    raise typer.Exit(
-        run(recipe, aggregations, seeds, overrides or [], folder, out, ray_address, dry_run, as_json=as_json)
-    )
+    raise typer.Exit(run(recipe, aggregations, seeds, overrides or [], folder, out, ray_address, dry_run, as_json))
 
 
 @app.command(context_settings=HANDS_ON)

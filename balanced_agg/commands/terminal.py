@@ -1,7 +1,9 @@
 """Tables, messages and progress for people: by rich on a terminal, plain text anywhere else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+import typer
 from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -55,3 +57,13 @@ def print_lines(lines: Iterable[str]) -> None:
     """Sentences, plain: broken between words on a terminal, and not at all elsewhere."""
     for line in lines:
         results.print(line, soft_wrap=not results.is_terminal, markup=False)
+
+
+@contextmanager
+def errors_in_one_line(command: str, *failures: type[Exception]) -> Iterator[None]:
+    """End the command with a line on stderr and exit code 1 for one of these failures, 2 for another ValueError."""
+    try:
+        yield
+    except (*failures, ValueError) as error:
+        messages.print(f"balanced-agg {command}: {error}", markup=False)
+        raise typer.Exit(1 if isinstance(error, failures) else 2) from None

@@ -4,8 +4,7 @@ import json
 import subprocess
 import sys
 
-from balanced_agg.commands import follow as run_follow
-from balanced_agg.commands.follow import read_records
+from balanced_agg.commands.follow import Tail
 
 
 def follow(tmp_path, script: str, *options: str) -> subprocess.CompletedProcess:
@@ -46,42 +45,67 @@ def test_what_to_do_next_is_the_last_line_of_a_run_that_succeeded(tmp_path):
     assert "compare" not in follow(tmp_path, "raise SystemExit(1)", *next_steps).stdout
 
 
-def test_steps_of_an_earlier_run_are_not_counted(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 9, "data": {"val-core/x/acc/mean@1": 0.1}}\n')
-    done = follow(tmp_path, "pass")
+def test_steps_of_an_earlier_run_are_not_counted_and_its_logs_stay(tmp_path):
+    logs = {"metrics.jsonl": '{"step": 9, "data": {"val-core/x/acc/mean@1": 0.1}}\n', "log.txt": "hours of work\n"}
+    for name, text in logs.items():
+        (tmp_path / name).write_text(text)
+    done = follow(tmp_path, "print('nothing logged')")
     assert "step" not in done.stdout
+    assert (tmp_path / "metrics.jsonl").read_text() == logs["metrics.jsonl"]
+    assert (tmp_path / "log.txt").read_text() == "hours of work\nnothing logged\n"
 
 
-def test_a_half_written_line_is_read_once_it_is_complete(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "data": {}}\n{"step": 2, "da')
-    records, position = read_records(path, 0)
-    assert [record["step"] for record in records] == [1]
-    with path.open("a") as file:
-        file.write('ta": {}}\n')
-    records, position = read_records(path, position)
-    assert [record["step"] for record in records] == [2]
-    assert read_records(path, position) == ([], position)
-
-
-def test_a_line_that_is_no_record_is_skipped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('ss": 0.5}}\n17\n{"step": 1, "data": {}}{"step": 2\n{"step": 3, "data": {}}\n')
-    assert [record["step"] for record in read_records(path, 0)[0]] == [3]
+def test_of_a_run_that_starts_anew_and_empties_the_log_all_steps_are_shown(tmp_path):
+    key = "val-core/x/acc/mean@1"
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(f'{{"step": {step}, "data": {{"{key}": 0.1}}}}\n' for step in (0, 1))
+    )
+    done = follow(tmp_path, write_metrics(tmp_path, [(0, {key: 0.25})]))
+    assert "step   0  validation accuracy 25.0%\n" in done.stdout and "step   1" not in done.stdout
 
 
 def test_of_a_run_that_resumes_with_a_truncated_log_only_new_steps_are_shown(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(f'{{"step": {step}, "data": {{"loss": {step}}}}}\n' for step in range(9)))
-    resumes = """
-import os, sys
-path = sys.argv[1]
+    done = follow(
+        tmp_path,
+        f"""
+import os
+path = {str(path)!r}
 lines = open(path).readlines()
 with open(path + ".new", "w") as log:
     log.writelines(lines[:5])
-    log.write('{"step": 5, "data": {"loss": 5, "accuracy": 1}}\\n{"step": 6, "data": {"loss": 7}}\\n')
+    log.write('{{"step": 5, "data": {{"loss": 5, "accuracy": 1}}}}\\n{{"step": 6, "data": {{"loss": 7}}}}\\n')
 os.replace(path + ".new", path)
+""",
+    )
+    assert done.stdout == "step   5\nstep   6\n"
+
+
+def test_ctrl_c_is_left_to_the_command(tmp_path):
+    script = """
+import os, signal, time
+signal.signal(signal.SIGINT, lambda *_: exit(7))
+os.killpg(os.getpgid(0), signal.SIGINT)
+time.sleep(60)
 """
-    process = subprocess.Popen([sys.executable, "-c", resumes, str(path)])
-    records = list(run_follow.follow(process, path, path.stat().st_size))
-    assert [record["step"] for record in records] == [5, 6]
+    ours = [sys.executable, "-m", "balanced_agg", "follow", str(tmp_path), "--", sys.executable, "-c", script]
+    assert subprocess.run(ours, start_new_session=True, timeout=60, capture_output=True).returncode == 7
+
+
+def test_a_half_written_line_is_read_once_it_is_complete(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    tail = Tail(path)
+    assert tail.new() == []
+    path.write_text('{"step": 1, "data": {}}\n{"step": 2, "da')
+    assert tail.new() == [(1, {})]
+    with path.open("a") as file:
+        file.write('ta": {}}\n')
+    assert tail.new() == [(2, {})]
+    assert tail.new() == []
+
+
+def test_a_line_that_is_no_record_is_skipped(tmp_path):
+    tail = Tail(tmp_path / "metrics.jsonl")
+    tail.path.write_text('ss": 0.5}}\n17\n{"step": 1, "data": {}}{"step": 2\n{"step": 3, "data": {}}\n')
+    assert tail.new() == [(3, {})]

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from balanced_agg.commands import recipes
+from balanced_agg.commands import sweep as sweep_command
 from balanced_agg.commands.cli import app
-from balanced_agg.commands.sweep import command, execute
 
 # Logs three steps, the one behind the last logged first; a seed in the file `failing` ends after one step.
 TRAIN = """
@@ -38,8 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def train(monkeypatch):
-    assert command.execute is execute.execute  # which calls this:
-    monkeypatch.setattr(execute, "command", lambda run, ray_address: ["bash", "train.sh", *run.arguments])
+    monkeypatch.setattr(sweep_command, "command", lambda run, ray_address: ["bash", "train.sh", *run.arguments])
 
 
 def sweep(*arguments: str) -> Result:

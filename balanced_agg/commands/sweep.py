@@ -1,0 +1,168 @@
+"""`balanced-agg sweep`: train a recipe under several aggregations and seeds, run after run, and compare the runs."""
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from balanced_agg.atomic_write import atomic_write
+from balanced_agg.commands.follow import execute, last_lines
+from balanced_agg.commands.recipes import CONFIGS, check_recipe_name, root
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
+
+FAILED = "failed"
+# In the folder of every run that a sweep has started: its overrides, and whether it has finished.
+RECORD = "sweep.json"
+# Keys that a sweep sets for each run.
+OWN_KEYS = ("aggregation", "run.seed", "run.dir", "run.name", "actor_rollout_ref.actor.loss_agg_mode")
+# One value of these for all runs would put their metrics on top of each other.
+PER_RUN_VARIABLES = ("VERL_FILE_LOGGER_PATH", "WANDB_RUN_ID", "WANDB_NAME")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep: its folder, the overrides that all runs share, and the arguments of `balanced-agg train`."""
+
+    folder: Path
+    overrides: list[str]
+    arguments: list[str]
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def state(self) -> str:
+        """`finished`, `started` (it resumes from its last checkpoint, if it has one) or `new`."""
+        if self.read_record().get("finished"):
+            return "finished"
+        return "started" if self.metrics.exists() else "new"
+
+    def read_record(self) -> dict:
+        path = self.folder / RECORD
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def write_record(self, finished: bool) -> None:
+        with atomic_write(self.folder / RECORD) as unfinished:
+            unfinished.write_text(json.dumps({"overrides": self.overrides, "finished": finished}) + "\n")
+
+
+def run(
+    recipe: str,
+    aggregations: Sequence[str],
+    seeds: Sequence[int],
+    overrides: list[str],
+    folder: Path | None,
+    out: Path | None,
+    ray_address: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """The exit code: 0 if all runs have finished and are compared, 2 for what cannot be a sweep."""
+    folder = (folder or root() / "outputs").resolve()
+    with errors_in_one_line("sweep"):
+        runs = plan_runs(recipe, aggregations, seeds, overrides, folder)
+    if dry_run:
+        for planned in runs:
+            print(f"# {planned.folder.name}: {planned.state}", shlex.join(command(planned, ray_address)), sep="\n")
+        return 0
+    try:
+        outcomes = run_all(runs, ray_address)
+    except KeyboardInterrupt:
+        say("sweep: interrupted; the same command resumes it")
+        return 1
+    if not as_json:
+        print_table(("run", "outcome", "exit code", "seconds"), outcomes, text_columns=2)
+    logged = [str(run.folder) for run in runs if run.metrics.exists() and run.metrics.stat().st_size]
+    if not logged:
+        say("no run has logged anything to compare")
+        return 1
+    from balanced_agg.commands.compare.command import run as compare
+
+    compared = compare(logged, out or folder / f"{recipe}-comparison", as_json)
+    return 1 if any(outcome == FAILED for _, outcome, *_ in outcomes) else compared
+
+
+def plan_runs(
+    recipe: str, aggregations: Sequence[str], seeds: Sequence[int], overrides: list[str], folder: Path
+) -> list[PlannedRun]:
+    """All aggregations under the first seed, then all under the second, so that an interrupted sweep can be compared.
+
+    The folder of a run has the name that `balanced-agg train` would give it: ``RECIPE-MODE-seedK``.
+
+    ValueError: unknown recipe or aggregation, one named twice, an override or an exported variable that a sweep must
+    set for each run by itself, or a folder that holds a run started with other overrides.
+    """
+    from omegaconf import OmegaConf
+
+    check_recipe_name(recipe)
+    choices = sorted(path.stem for path in (CONFIGS / "aggregation").glob("*.yaml"))
+    if unknown := [name for name in aggregations if name not in choices]:
+        raise ValueError(f"--aggregations {' '.join(unknown)}: there are {', '.join(choices)}")
+    for option, values in (("--aggregations", aggregations), ("--seeds", seeds)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"{option} {' '.join(map(str, values))}: name each of them once")
+    for override in overrides:
+        if override.lstrip("+~").partition("=")[0] in OWN_KEYS:
+            raise ValueError(f"{override}: a sweep sets this for each run; use --aggregations, --seeds and --dir")
+    for variable in PER_RUN_VARIABLES:
+        if os.environ.get(variable):
+            raise ValueError(f"{variable} is exported and would be shared by all runs; unset it")
+
+    runs = []
+    for seed in seeds:
+        for name in aggregations:
+            mode = OmegaConf.load(CONFIGS / f"aggregation/{name}.yaml").actor_rollout_ref.actor.loss_agg_mode
+            own = folder / f"{recipe}-{mode}-seed{seed}"
+            arguments = [recipe, f"aggregation={name}", f"run.seed={seed}", f"run.dir={own}", *overrides]
+            runs.append(PlannedRun(own, overrides, arguments))
+    for run in runs:
+        before = run.read_record().get("overrides", overrides)
+        if before != overrides:
+            raise ValueError(
+                f"{run.folder} was started with the overrides {' '.join(before) or '(none)'}, not "
+                f"{' '.join(overrides) or '(none)'}; give the same, or --dir another folder, or move it away"
+            )
+    return runs
+
+
+def run_all(runs: Sequence[PlannedRun], ray_address: str | None) -> list[tuple[str, ...]]:
+    """Run what has not finished; of each run its name, its outcome, exit code and seconds.
+
+    KeyboardInterrupt, once the run has ended: Ctrl-C reaches that too.
+    """
+    outcomes = []
+    for number, run in enumerate(runs, 1):
+        name, before = run.folder.name, run.state
+        head = f"[{number}/{len(runs)}] {name}"
+        if before == "finished":
+            say(f"{head}: finished before")
+            outcomes.append((name, "finished before", "", ""))
+            continue
+        say(f"{head}: {'resumes' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
+        start = time.monotonic()
+        run.write_record(finished=False)
+        ended = execute(command(run, ray_address), run.folder, say=lambda line: say(f"  {line}"))
+        run.write_record(finished=ended.status == 0)
+        if ended.interrupted:
+            raise KeyboardInterrupt
+        seconds = f"{time.monotonic() - start:.0f}"
+        outcomes.append((name, FAILED if ended.status else "finished", str(ended.status), seconds))
+        if ended.status:
+            log = run.folder / "log.txt"
+            say(f"{head}: failed with exit code {ended.status}; the end of its log:\n{last_lines(log, 8)}")
+    return outcomes
+
+
+def command(run: PlannedRun, ray_address: str | None) -> list[str]:
+    """What starts the run: on this machine, or on a Ray cluster."""
+    how = ["train"] if ray_address is None else ["submit", "--ray-address", ray_address]
+    return [sys.executable, "-m", "balanced_agg", *how, *run.arguments]
+
+
+def say(line: str) -> None:
+    messages.print(line, markup=False)
