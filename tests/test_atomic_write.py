@@ -1,4 +1,4 @@
-"""What is written through `atomic_write` is there whole or not at all, and nothing is left beside it."""
+"""What is written through `atomic_write` is complete or not there, and nothing is left beside it."""
 
 import pytest
 
@@ -20,12 +20,27 @@ def read(path):
 def test_the_new_takes_the_place_of_the_old_and_a_failure_leaves_the_old(tmp_path, folder):
     target = tmp_path / "above" / "target"
     for content in ("first", "second"):
-        with atomic_write(target) as unfinished:
-            write(unfinished, folder, content)
+        with atomic_write(target) as temporary:
+            write(temporary, folder, content)
             assert not target.exists() or read(target) == "first"
         assert read(target) == content
-    with pytest.raises(KeyError), atomic_write(target) as unfinished:
-        write(unfinished, folder, "third")
+    with pytest.raises(KeyError), atomic_write(target) as temporary:
+        write(temporary, folder, "third")
         raise KeyError
     assert read(target) == "second"
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_the_old_stays_where_the_new_cannot_take_its_place(tmp_path, monkeypatch, folder):
+    target = tmp_path / "target"
+    write(target, folder, "first")
+
+    def fails(*_):
+        raise OSError("disk quota exceeded")
+
+    with pytest.raises(OSError, match="quota"), atomic_write(target) as temporary:
+        write(temporary, folder, "second")
+        monkeypatch.setattr(type(target), "replace", fails)
+    assert read(target) == "first"
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,4 +1,4 @@
-"""Everything that verl and vLLM load. verl has two entry points: loss/, which also activates checks/ and guard/; cpu/.
+"""Everything that verl and vLLM load: an entry point of verl for each of the four folders, and one of vLLM for cpu/.
 
 wrapping.py  how a wrapper is put in place as its module is first imported
 loss/        the aggregation modes and their diagnostics

@@ -49,7 +49,7 @@ class Wrapper:
     @property
     def why(self) -> str:
         """The first paragraph of the docstring of ``call``, as docs/plugin.md has it."""
-        return inspect.getdoc(self.call).partition("\n\n")[0].replace("\n", " ").replace("``", "`")
+        return (inspect.getdoc(self.call) or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
 
     def misfit(self, module: ModuleType | None = None) -> str | None:
         """What of the contract the installed module does not keep; None where it fits.
@@ -63,14 +63,9 @@ class Wrapper:
                 function = attrgetter(name)(module)
         except (ImportError, AttributeError):
             return f"{self.module}.{name} is not there"
-        found = tuple(inspect.signature(function).parameters)
-        if self.parameters[-1:] == (...,):
-            expected = self.parameters[:-1]
-            fits = found[: len(expected)] == expected
-        else:
-            expected = self.parameters
-            fits = found == expected
-        if fits:
+        found = list(inspect.signature(function).parameters)
+        expected = [name for name in self.parameters if name is not ...]
+        if expected == (found[: len(expected)] if ... in self.parameters else found):
             return None
         return f"{self.module}.{self.name} has the parameters ({', '.join(found)}), not ({', '.join(expected)})"
 
@@ -100,7 +95,7 @@ def _wrap(wrapper: Wrapper, asked_for: str | None, module: ModuleType) -> None:
         wrapt.wrap_function_wrapper(module, wrapper.name, wrapper.call)
 
 
-def _is_wrapped(function: Callable, call: Callable) -> bool:
+def _is_wrapped(function: Callable | None, call: Callable) -> bool:
     """Whether `call` wraps this function already: several parts share the wrapper of a launch."""
     while function is not None:
         if getattr(function, "_self_wrapper", None) is call:

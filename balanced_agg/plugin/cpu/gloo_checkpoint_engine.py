@@ -64,7 +64,8 @@ class GlooCheckpointEngine(CheckpointEngine):
         if not self.is_master:
             self._store = TCPStore(*address, is_master=False, wait_for_workers=False)
         # Not torch.distributed's default group: that one joins the trainer's ranks, or the rollout's, alone.
-        self._group = ProcessGroupGloo(PrefixStore("group", self._store), rank, size)
+        # torch's stubs know this call only with a time limit.
+        self._group = ProcessGroupGloo(PrefixStore("group", self._store), rank, size)  # pyright: ignore
 
     def finalize(self) -> None:
         """Leave the group, and close the store."""

@@ -45,8 +45,7 @@ class PlatformCPU(PlatformBase):
     accelerator ids and Ray has none for CPUs.
     """
 
-    device_name = "cpu"
-    vendor_name = "cpu"
+    device_name = vendor_name = "cpu"  # pyright: ignore  # properties in the base class
     device_module: ModuleType = cpu_device
 
     def is_available(self) -> bool:

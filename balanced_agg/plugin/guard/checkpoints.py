@@ -92,9 +92,8 @@ def incomplete(run: Path) -> dict[str, str]:
 def prune(run: Path, keep: int | None) -> None:
     """Delete all complete checkpoints but the last `keep` (None: no complete one), and all incomplete ones."""
     for checkpoint in completed(run)[:-keep] if keep else []:
-        _write_mark(
-            checkpoint.folder, {"complete": False}
-        )  # so that what a kill leaves of it does not pass for complete
+        # So that what a kill leaves of it does not pass for complete.
+        _write_mark(checkpoint.folder, {"complete": False})
     for folder in _marked(run):
         if not json.loads((folder / MARK).read_text())["complete"]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -107,7 +106,7 @@ def to_keep(trainer: Mapping[str, Any], use_critic: bool) -> int | None:
     """
     if trainer.get("remove_previous_ckpt_in_save", False):
         return 1
-    limits = [trainer.get("max_actor_ckpt_to_keep")]
+    limits: list[Any] = [trainer.get("max_actor_ckpt_to_keep")]
     if use_critic:
         limits.append(trainer.get("max_critic_ckpt_to_keep"))
     return max(limits) if all(limits) else None
@@ -142,5 +141,5 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _write_mark(folder: Path, mark: dict[str, Any]) -> None:
-    with atomic_write(folder / MARK) as unfinished:
-        unfinished.write_text(json.dumps(mark, indent=1) + "\n")
+    with atomic_write(folder / MARK) as file:
+        file.write_text(json.dumps(mark, indent=1) + "\n")

@@ -34,6 +34,6 @@ def with_first_record(steps: Steps, step: int, metrics: dict[str, Any]) -> Steps
 
 
 def write(path: Path, steps: Steps) -> None:
-    with atomic_write(path) as unfinished, unfinished.open("w") as file:
+    with atomic_write(path) as temporary, temporary.open("w") as file:
         for step, data in steps.items():
             file.write(json.dumps({"step": step, "data": data}, separators=(",", ":")) + "\n")

@@ -22,32 +22,30 @@ def with_time_limit(function: Callable, seconds: float) -> Callable:
     A call of a synchronous function counts from its own start, in a daemon thread of its own. At the limit the thread
     is told to exit, which ends loops in Python; one that is blocked in a system call stays behind, and costs memory.
     """
-    if inspect.iscoroutinefunction(function):
 
-        async def limited(*args: Any, **kwargs: Any) -> Any:
-            call = asyncio.ensure_future(function(*args, **kwargs))
-            done, _ = await asyncio.wait([call], timeout=seconds)
-            if done:
-                return call.result()
-            call.cancel()  # and not waited for: it may ignore that
-            raise _no_score(seconds)
+    async def limited_coroutine(*args: Any, **kwargs: Any) -> Any:
+        call = asyncio.ensure_future(function(*args, **kwargs))
+        done, _ = await asyncio.wait([call], timeout=seconds)
+        if done:
+            return call.result()
+        call.cancel()  # and not waited for: it may ignore that
+        raise _no_score(seconds)
 
-    else:
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        result: Future = Future()
+        call = functools.partial(function, *args, **kwargs)
+        thread = threading.Thread(target=_fulfil, args=(result, call), name="reward function", daemon=True)
+        thread.start()
+        try:
+            return result.result(seconds)
+        except TimeoutError:
+            if result.done():  # the function's own
+                raise
+            thread_id = ctypes.c_ulong(thread.ident or 0)  # it has one, since it has started
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, ctypes.py_object(SystemExit))
+            raise _no_score(seconds) from None
 
-        def limited(*args: Any, **kwargs: Any) -> Any:
-            result: Future = Future()
-            call = functools.partial(function, *args, **kwargs)
-            thread = threading.Thread(target=_fulfil, args=(result, call), name="reward function", daemon=True)
-            thread.start()
-            try:
-                return result.result(seconds)
-            except TimeoutError:
-                if result.done():  # the function's own
-                    raise
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
-                raise _no_score(seconds) from None
-
-    return limited
+    return limited_coroutine if inspect.iscoroutinefunction(function) else limited
 
 
 def _fulfil(result: Future, call: Callable) -> None:

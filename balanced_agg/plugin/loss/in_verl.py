@@ -217,6 +217,10 @@ def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs:
             return wrapped(loss_mat, loss_mask, "token-mean", dp_size, batch_num_tokens)
         if global_batch_size is None:
             raise RuntimeError(f"{MODE_KEY}={loss_agg_mode} needs global_batch_size; this engine did not provide it")
+        if micro_batch.divisor is None:
+            raise RuntimeError(
+                f"{MODE_KEY}={loss_agg_mode}: a policy loss outside verl's ppo_loss has no length divisors"
+            )
         micro_batch.reached = True
         return aggregate(loss_mat, loss_mask, micro_batch.divisor, global_batch_size, dp_size)
 

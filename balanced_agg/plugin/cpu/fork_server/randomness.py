@@ -20,7 +20,7 @@ def kept_from_ray() -> Iterator[None]:
 
     class ActorClassID:
         @staticmethod
-        def from_random() -> drawn_by_ray:
+        def from_random() -> object:
             return drawn_by_ray(os.urandom(drawn_by_ray.size()))
 
     actor.ActorClassID = ActorClassID
