@@ -14,11 +14,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import torch
 import typer
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.commands.cli import app
+from balanced_agg.loss.aggregation import length_divisors
 from tests.composed import ROOT
 
 TOPICS = sorted((ROOT / "docs").glob("*.md"))
@@ -130,6 +132,28 @@ def test_the_readme_is_at_most_150_lines():
 def test_the_readme_leads_to_every_page():
     linked = set(re.findall(r"\]\(docs/([\w.]+\.md)", (ROOT / "README.md").read_text()))
     assert linked == {page.name for page in TOPICS}
+
+
+def test_the_picture_of_the_readme_shows_what_the_code_computes():
+    """Of each of its three groups: the lengths, and under each aggregation the bars, their labels and the two shares."""
+    picture = (ROOT / ".github/idea.svg").read_text()
+    bars = re.findall(r'class="(?:right|wrong)" y="\S+" width="([\d.]+)" height="([\d.]+)"/>.*>(\S+)</text>', picture)
+    shares = re.findall(r'class="share".*>(\d+)%<', picture)
+    expected_bars, expected_shares = [], []
+    for lengths in (torch.tensor([150, 350, 400, 1000]), torch.tensor([400, 1000, 150, 350]), torch.tensor([500] * 4)):
+        expected_bars += [(0.18 * length, 9, f"{length}") for length in lengths]
+        mask = torch.arange(1000) < lengths[:, None]
+        for mode in ("seq-mean-token-mean", "group-token-mean", "balanced"):
+            advantages = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]) * mask
+            weights = 1 / (4 * length_divisors(mode, ["prompt"] * 4, advantages, mask))
+            labels = [f"×{weight:.1f}" for weight in weights * lengths.sum()]
+            expected_bars += zip(0.18 * lengths, 18_000 * weights, labels, strict=True)
+            right = (weights * lengths)[:2].sum()
+            expected_shares += [f"{100 * right:.0f}", f"{100 * (1 - right):.0f}"]
+    assert [label for _, _, label in bars] == [label for _, _, label in expected_bars]
+    sizes = [[float(size) for size in bar[:2]] for bar in bars]
+    assert sizes == [pytest.approx([float(size) for size in bar[:2]], abs=0.06) for bar in expected_bars]
+    assert shares == expected_shares
 
 
 @pytest.mark.parametrize("page", TOPICS, ids=lambda page: page.stem)
