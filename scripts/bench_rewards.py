@@ -1,13 +1,12 @@
 """Grades per second of the maths reward with two grader processes, on real golds that follow a page of prose.
 
-    BALANCED_AGG_REAL_DATA=FOLDER python scripts/bench_rewards.py
+    python scripts/bench_rewards.py FOLDER
 
 The folder holds math500.jsonl, aime2024.jsonl, olympiadbench.jsonl and gsm8k_test.jsonl as the hub has them. "right"
 grades each gold against itself, "wrong" against the gold of the next problem, which more often needs sympy.
 """
 
 import json
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -44,11 +43,9 @@ def grades_per_second(data_source: str, pairs: list[tuple[str, str]]) -> tuple[f
 
 
 def main() -> None:
-    if "BALANCED_AGG_REAL_DATA" not in os.environ:
-        sys.exit(
-            "set BALANCED_AGG_REAL_DATA to a folder with math500.jsonl and the others named at the top of this script"
-        )
-    folder = Path(os.environ["BALANCED_AGG_REAL_DATA"])
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
     rows = []
     for data_source, (file, gold_of) in GOLDS.items():
         golds = [gold_of(json.loads(line)) for line in (folder / file).read_text().splitlines()]

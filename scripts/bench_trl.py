@@ -9,7 +9,6 @@ Both: 32 prompts x 8 responses of at most 80 tokens at temperature 1, one update
 problems and rewards. TRL does it in one process and generates with transformers.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -24,10 +23,8 @@ TASK = Path("artifacts/arithmetic/length_gap")  # `balanced-agg prepare arithmet
 
 
 def rewards(completions: list, reward_model: list[dict], **columns: list) -> list[float]:
-    answers = [completion[-1]["content"] for completion in completions]
-    truths = [row["ground_truth"] for row in reward_model]
-    scores = [compute_score("arithmetic", answer, truth) for answer, truth in zip(answers, truths, strict=True)]
-    return [score["score"] if isinstance(score, dict) else score for score in scores]
+    pairs = zip(completions, reward_model, strict=True)
+    return [compute_score("arithmetic", said[-1]["content"], row["ground_truth"])["score"] for said, row in pairs]
 
 
 class StepTimes(TrainerCallback):
@@ -39,9 +36,6 @@ class StepTimes(TrainerCallback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=8)
-    options = parser.parse_args()
     trainer = GRPOTrainer(
         model=str(TASK / "model"),
         processing_class=AutoTokenizer.from_pretrained(TASK / "model"),
@@ -55,7 +49,7 @@ def main() -> None:
             learning_rate=3e-5,
             lr_scheduler_type="constant",
             beta=0.0,
-            max_steps=options.steps,
+            max_steps=8,
             use_cpu=True,
             bf16=False,
             save_strategy="no",
