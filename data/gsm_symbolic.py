@@ -38,7 +38,6 @@ def validation() -> Iterator[Row]:
 TRAIN = Dataset(
     name="gsm_symbolic",
     about="generated word problems, training",
-    data_source="gsm_symbolic",
     source="reasoning-gym",
     config=f"gsm_symbolic, seed {TRAIN_SEED}",
     split="train",

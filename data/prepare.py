@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable
-from balanced_agg.data.sources import describe, open_rows, sha256_of
+from balanced_agg.data.sources import find_source, sha256_of
 
 import balanced_agg
 from balanced_agg.atomic_write import atomic_write
@@ -97,32 +97,33 @@ def prepare(
         ValueError: the source is missing or unreadable, lacks a field, has no usable row, or not as many problems
             as `expect` says or, on the hub, as the data set asserts.
     """
-    source = describe(dataset, path, only_one)
+    source, open_rows = find_source(dataset, path, only_one)
     parquet, manifest_path = out / f"{dataset.name}.parquet", out / f"{dataset.name}.json"
-    identity = {"name": dataset.name, "version": VERSION} | source.identity
+    identity = {"name": dataset.name, "version": VERSION} | source
     manifest = intact_manifest(parquet, manifest_path)
     if manifest and manifest.items() >= identity.items() and expect in (None, manifest["problems"]):
         return Prepared(parquet, manifest, wrote=False)
 
-    rows, total, record = open_rows(dataset, source, path)
-    tally = Tally()
-    with atomic_write(parquet) as unfinished:
-        written = write_rows(to_verl(dataset, progress(rows, total), tally), schema_of(dataset), unfinished)
+    rows, total, record = open_rows()
+    schema, tally = TRAINING if dataset.k is None else BENCHMARK, Tally()
+    with atomic_write(parquet) as temporary:
+        write_rows(to_verl(dataset, progress(rows, total), tally), schema, temporary)
         if tally.conflicting:
-            written -= drop_rows(unfinished, tally)
-        if not written:
-            raise ValueError(f"none of the {tally.source_rows} rows can be used: {reasons(tally.dropped)}")
+            drop_rows(temporary, tally.conflicting)
+        if tally.problems == len(tally.conflicting):
+            reasons = "; ".join(f"{entry['rows']} x {reason}" for reason, entry in tally.dropped.items())
+            raise ValueError(f"none of the {tally.source_rows} rows can be used: {reasons or 'there are none'}")
         warning = check_count(dataset, tally.problems, expect, from_hub=path is None)
-        sha256 = sha256_of(unfinished)
+        sha256 = sha256_of(temporary)
     manifest = {
         "name": dataset.name,
         "version": VERSION,
         **record,
         "file": parquet.name,
         "sha256": sha256,
-        "rows": written,
-        "columns": schema_of(dataset).names,
-        "data_source": dataset.data_source,
+        "rows": tally.problems - len(tally.conflicting),
+        "columns": schema.names,
+        "data_source": dataset.data_source or dataset.name,
         "rollout_n": dataset.k,
         "source_rows": tally.source_rows,
         "problems": tally.problems,
@@ -131,8 +132,8 @@ def prepare(
         "warnings": [warning] if warning else [],
         "created_by": f"balanced_agg {balanced_agg.__version__}, pyarrow {pa.__version__}",
     }
-    with atomic_write(manifest_path) as unfinished:
-        unfinished.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_write(manifest_path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Prepared(parquet, manifest, wrote=True)
 
 
@@ -141,31 +142,34 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
 
     Whether a problem has conflicting answers is known only after the last row.
     """
-    first_of: dict[bytes, tuple[int, bytes]] = {}  # problem -> index and answer of its first row
+    first_of: dict[bytes, tuple[int, str, bytes]] = {}  # problem -> index, name and answer of its first row
     for index, row in enumerate(rows):
         tally.source_rows += 1
         try:
             problem = dataset.convert(row)
-            check_length(problem)
+            if sum(len(message["content"]) for message in problem.messages) > LONGEST_PROMPT:
+                raise Unusable(f"the prompt is longer than {LONGEST_PROMPT} characters")
         except Unusable as reason:
             tally.drop(str(reason), f"row {index}")
             continue
-        answer = digest(problem.ground_truth)
+        name, answer = problem.id or f"row {index}", digest(problem.ground_truth)
         key = digest(problem.key or problem.messages[-1]["content"])
-        first, first_answer = first_of.setdefault(key, (index, answer))
+        first, first_name, first_answer = first_of.setdefault(key, (index, name, answer))
         if first == index:
             tally.problems += 1
             yield verl_row(dataset, problem, index)
         elif answer == first_answer:
-            tally.drop(REPEATED, problem.id or f"row {index}")
+            tally.drop(REPEATED, name)
         else:
-            tally.conflicting.add(first)
-            tally.drop(CONFLICTING, problem.id or f"row {index}")
+            if first not in tally.conflicting:
+                tally.conflicting.add(first)
+                tally.drop(CONFLICTING, first_name)
+            tally.drop(CONFLICTING, name)
 
 
 def verl_row(dataset: Dataset, problem: Problem, index: int) -> Row:
-    row = {
-        "data_source": dataset.data_source,
+    return {
+        "data_source": dataset.data_source or dataset.name,
         "prompt": problem.messages,
         "ability": dataset.ability,
         "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
@@ -176,54 +180,39 @@ def verl_row(dataset: Dataset, problem: Problem, index: int) -> Row:
             "unit": problem.unit,
             "answer_type": problem.answer_type,
         },
+        "__rollout_n__": dataset.k,  # left out where the schema has no such column
     }
-    return row if dataset.k is None else row | {"__rollout_n__": dataset.k}
-
-
-def schema_of(dataset: Dataset) -> pa.Schema:
-    return TRAINING if dataset.k is None else BENCHMARK
-
-
-def check_length(problem: Problem) -> None:
-    if sum(len(message["content"]) for message in problem.messages) > LONGEST_PROMPT:
-        raise Unusable(f"the prompt is longer than {LONGEST_PROMPT} characters")
 
 
 def digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def write_rows(rows: Iterable[Row], schema: pa.Schema, path: Path) -> int:
-    """Write rows as they come, in row groups of bounded size; how many there were."""
-    count, size, group = 0, 0, []
+def write_rows(rows: Iterable[Row], schema: pa.Schema, path: Path) -> None:
+    """Write rows as they come, in row groups of bounded size."""
+    size, group = 0, []
     with pq.ParquetWriter(path, schema) as writer:
         for row in rows:
             group.append(row)
-            count += 1
             size += sum(len(message["content"]) for message in row["prompt"]) + len(row["reward_model"]["ground_truth"])
             if size > ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema))
                 size, group = 0, []
         if group:
             writer.write_table(pa.Table.from_pylist(group, schema))
-    return count
 
 
-def drop_rows(path: Path, tally: Tally) -> int:
-    """Rewrite the file without the first rows of conflicting prompts; how many there were."""
+def drop_rows(path: Path, indices: set[int]) -> None:
+    """Rewrite the file without the rows of these indices."""
     with (
-        atomic_write(path) as unfinished,
+        atomic_write(path) as temporary,
         pq.ParquetFile(path) as file,
-        pq.ParquetWriter(unfinished, file.schema_arrow) as writer,
+        pq.ParquetWriter(temporary, file.schema_arrow) as writer,
     ):
         for number in range(file.num_row_groups):
             group = file.read_row_group(number)
-            indices = pc.struct_field(group["extra_info"], "index")
-            conflicting = pc.is_in(indices, pa.array(tally.conflicting, pa.int64()))
-            for row in group.filter(conflicting)["extra_info"].to_pylist():
-                tally.drop(CONFLICTING, row["id"] or f"row {row['index']}")
-            writer.write_table(group.filter(pc.invert(conflicting)))
-    return len(tally.conflicting)
+            dropped = pc.is_in(pc.struct_field(group["extra_info"], "index"), pa.array(indices, pa.int64()))
+            writer.write_table(group.filter(pc.invert(dropped)))
 
 
 def check_count(dataset: Dataset, found: int, expect: int | None, from_hub: bool) -> str | None:
@@ -237,10 +226,6 @@ def check_count(dataset: Dataset, found: int, expect: int | None, from_hub: bool
     if dataset.asserted and from_hub:
         raise ValueError(f"{message}: {dataset.source} has changed; --expect {found} accepts it")
     return f"{message}: this is not the whole of {dataset.source}"
-
-
-def reasons(dropped: dict[str, dict[str, Any]]) -> str:
-    return "; ".join(f"{entry['rows']} x {reason}" for reason, entry in dropped.items()) or "there are none"
 
 
 def intact_manifest(parquet: Path, manifest_path: Path) -> dict[str, Any] | None:

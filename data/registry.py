@@ -1,20 +1,18 @@
 """All data sets by name, and the groups of them that a command line may name."""
 
-from balanced_agg.data import (
-    aime_2024,
-    aime_2025,
-    dapo17k,
-    gsm_symbolic,
-    livecodebench,
-    math_500,
-    minerva,
-    olympiadbench,
-    polaris,
-)
+from balanced_agg.data import gsm_symbolic, maths
 from balanced_agg.data.dataset import Dataset
+from balanced_agg.data.livecodebench import LIVECODEBENCH
 
-BENCHMARKS = [module.DATASET for module in (math_500, aime_2024, aime_2025, olympiadbench, minerva, livecodebench)]
-TRAINING = [dapo17k.DATASET, polaris.DATASET]
+TRAINING = [maths.DAPO17K, maths.POLARIS]
+BENCHMARKS = [
+    maths.MATH_500,
+    maths.AIME_2024,
+    maths.AIME_2025,
+    maths.OLYMPIADBENCH,
+    maths.MINERVA,
+    LIVECODEBENCH,
+]
 GENERATED = [gsm_symbolic.TRAIN, gsm_symbolic.VALIDATION]
 
 CHOICES: dict[str, list[Dataset]] = {dataset.name: [dataset] for dataset in TRAINING + BENCHMARKS}

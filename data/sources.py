@@ -3,8 +3,7 @@
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,45 +25,30 @@ class HubUnavailable(Exception):
     """The hub did not give the data set; the message says how to get it by hand."""
 
 
-@dataclass
-class Source:
-    """Where rows come from.
+# The rows, how many there are if that is known, and the source as the manifest has it.
+Opened = tuple[Iterable[Row], int | None, dict[str, Any]]
 
-    `identity` has the manifest entries that tell this source from another, known without reading a row.
-    `files` are the local ones; none for the hub and for generated sets.
+
+def find_source(dataset: Dataset, path: Path | None, only_one: bool) -> tuple[dict[str, Any], Callable[[], Opened]]:
+    """The source that `--source` asks for: what tells it from another, known without reading a row, and what opens it.
+
+    ValueError if `path` has no files for this data set. `only_one`: no other data set is to be found in `path`, so that
+    file names need not tell them apart. HubUnavailable from opening.
     """
-
-    identity: dict[str, Any]
-    files: list[Path] = field(default_factory=list)
-
-
-def describe(dataset: Dataset, path: Path | None, only_one: bool) -> Source:
-    """The source that `--source` asks for. ValueError if `path` has no files for this data set.
-
-    `only_one`: no other data set is to be found in `path`, so that file names need not tell them apart.
-    """
+    if path is not None and not dataset.generate:
+        files = local_files(dataset, path, only_one)
+        folder = path if path.is_dir() else path.parent
+        identity = {"source_files": {str(file.relative_to(folder)): sha256_of(file) for file in files}}
+        record = {"source": str(path), "config": None, "split": None, "revision": None} | identity
+        return identity, lambda: (local_rows(files), None, record)
+    identity = {"source": dataset.source, "config": dataset.config, "split": dataset.split, "source_files": {}}
     if dataset.generate:
-        identity = {"source": dataset.source, "config": dataset.config, "revision": version(dataset.source)}
-        return Source(identity | {"split": dataset.split, "source_files": {}})
-    if path is None:
-        identity = {"source": dataset.source, "config": dataset.config, "split": dataset.split, "source_files": {}}
-        return Source(identity | ({"revision": dataset.revision} if dataset.revision else {}))
-    files = local_files(dataset, path, only_one)
-    folder = path if path.is_dir() else path.parent
-    return Source({"source_files": {str(file.relative_to(folder)): sha256_of(file) for file in files}}, files)
+        identity["revision"] = version(dataset.source)
+        return identity, lambda: (dataset.generate(), dataset.problems[0], identity)
+    return identity, lambda: hub_rows(dataset, identity)
 
 
-def open_rows(dataset: Dataset, source: Source, path: Path | None) -> tuple[Iterable[Row], int | None, dict[str, Any]]:
-    """The rows, how many there are if that is known, and the source as the manifest has it."""
-    if dataset.generate:
-        return dataset.generate(), dataset.problems[0], source.identity
-    if not source.files:
-        return hub_rows(dataset, source)
-    record = {"source": str(path), "config": None, "split": None, "revision": None} | source.identity
-    return local_rows(source.files), None, record
-
-
-def hub_rows(dataset: Dataset, source: Source) -> tuple[Iterable[Row], int, dict[str, Any]]:
+def hub_rows(dataset: Dataset, identity: dict[str, Any]) -> Opened:
     """Download the data set as it is at one commit. HubUnavailable if that cannot be done."""
     import datasets
     import httpx
@@ -72,11 +56,11 @@ def hub_rows(dataset: Dataset, source: Source) -> tuple[Iterable[Row], int, dict
 
     try:
         # First the commit: without a hub this fails at once, while the download would try again for half a minute.
-        revision = HfApi().dataset_info(dataset.source, revision=dataset.revision, timeout=HUB_SECONDS).sha
+        revision = HfApi().dataset_info(dataset.source, timeout=HUB_SECONDS).sha
         rows = datasets.load_dataset(dataset.source, dataset.config, split=dataset.split, revision=revision)
     except (OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise HubUnavailable(by_hand(dataset, error)) from error
-    return unbatched(rows), len(rows), source.identity | {"revision": revision}
+    return unbatched(rows), len(rows), identity | {"revision": revision}
 
 
 def unbatched(rows: "datasets.Dataset") -> Iterator[Row]:
@@ -87,8 +71,7 @@ def unbatched(rows: "datasets.Dataset") -> Iterator[Row]:
 
 
 def by_hand(dataset: Dataset, error: Exception) -> str:
-    options = f" --revision {dataset.revision}" if dataset.revision else ""
-    options += f" --include '{dataset.files}'" if dataset.files else ""
+    options = f" --include '{dataset.files}'" if dataset.files else ""
     return (
         f"could not download {dataset.source} from the Hugging Face hub ({type(error).__name__}: {error}).\n"
         f"Without a network, download {dataset.files or 'its files'} elsewhere, put them into "
@@ -154,7 +137,7 @@ def local_files(dataset: Dataset, path: Path, only_one: bool) -> list[Path]:
         exact = [file for file in candidates if any(name in beginnings for name in names[file])]
         return exact or [file for file in candidates if any(name.startswith(beginnings) for name in names[file])]
 
-    found = named(files, *dataset.aliases) or (files if only_one else [])
+    found = named(files, plain(dataset.name), *dataset.aliases) or (files if only_one else [])
     for part in (dataset.config, dataset.split):
         found = (part and named(found, plain(part))) or found
     if not found:

@@ -3,21 +3,18 @@
 import json
 
 import pytest
-from balanced_agg.data import aime_2024, aime_2025, dapo17k, livecodebench, math_500, minerva, olympiadbench, polaris
-from balanced_agg.data.dataset import Unusable, last_box
+from balanced_agg.data.dataset import Unusable
+from balanced_agg.data.livecodebench import LIVECODEBENCH
+from balanced_agg.data.maths import AIME_2024, AIME_2025, DAPO17K, MATH_500, MINERVA, OLYMPIADBENCH, POLARIS, last_box
 
 from tests.data.sources import BENCHMARK_ROWS, case, code_row, dapo_row
 
 BOX = " Let's think step by step and output the final answer within \\boxed{}."
 
 
-def convert(module, row):
-    return module.DATASET.convert(row)
-
-
 def test_dapo_prompt_is_kept_to_the_letter():
     row = dapo_row("What is 1+1?", "2", index="a-b")
-    problem = convert(dapo17k, row)
+    problem = DAPO17K.convert(row)
     assert problem.messages == row["prompt"]
     assert (problem.ground_truth, problem.id) == ("2", "a-b")
 
@@ -25,64 +22,64 @@ def test_dapo_prompt_is_kept_to_the_letter():
 @pytest.mark.parametrize("change", [{"prompt": "text"}, {"prompt": []}, {"prompt": [1]}, {"reward_model": "2"}])
 def test_malformed_dapo_row_is_unusable(change):
     with pytest.raises(Unusable):
-        convert(dapo17k, dapo_row("What is 1+1?", "2") | change)
+        DAPO17K.convert(dapo_row("What is 1+1?", "2") | change)
 
 
 def test_polaris_problem_asks_for_a_box_and_keeps_latex():
-    problem = convert(polaris, {"problem": " Halve it. ", "answer": r"\frac{1}{2}", "difficulty": "3/8"})
+    problem = POLARIS.convert({"problem": " Halve it. ", "answer": r"\frac{1}{2}", "difficulty": "3/8"})
     assert problem.messages == [{"role": "user", "content": "Halve it." + BOX}]
     assert problem.ground_truth == r"\frac{1}{2}"
 
 
-@pytest.mark.parametrize("module", [math_500, aime_2024, aime_2025])
+@pytest.mark.parametrize("dataset", [MATH_500, AIME_2024, AIME_2025], ids=lambda dataset: dataset.name)
 @pytest.mark.parametrize("problem, answer", [("problem", "answer"), ("Problem", "Answer"), ("question", "answer")])
-def test_field_names_of_all_copies_are_read(module, problem, answer):
-    converted = convert(module, {problem: "Find it.", answer: "025"})
+def test_field_names_of_all_copies_are_read(dataset, problem, answer):
+    converted = dataset.convert({problem: "Find it.", answer: "025"})
     assert converted.messages[0]["content"] == "Find it." + BOX
     assert converted.ground_truth == "025"
 
 
 @pytest.mark.parametrize("answer, ground_truth", [(25, "25"), (73.0, "73"), (0.5, "0.5"), (" 7 \n", "7")])
 def test_answer_becomes_its_text(answer, ground_truth):
-    assert convert(aime_2024, {"Problem": "Find it.", "Answer": answer}).ground_truth == ground_truth
+    assert AIME_2024.convert({"Problem": "Find it.", "Answer": answer}).ground_truth == ground_truth
 
 
 @pytest.mark.parametrize("answer", [None, "", "  ", float("nan"), True, ["1"], {"a": 1}])
 def test_row_without_a_text_answer_is_unusable(answer):
     with pytest.raises(Unusable, match="answer"):
-        convert(math_500, {"problem": "Find it.", "answer": answer})
+        MATH_500.convert({"problem": "Find it.", "answer": answer})
 
 
 def test_row_without_a_problem_is_unusable():
     with pytest.raises(Unusable, match="no problem"):
-        convert(math_500, {"problem": " ", "answer": "1"})
+        MATH_500.convert({"problem": " ", "answer": "1"})
 
 
 def test_missing_field_is_named_with_those_found():
     with pytest.raises(ValueError, match=r"'answer' or 'final_answer'.*\['problem', 'reply'\]"):
-        convert(math_500, {"problem": "Find it.", "reply": "1"})
+        MATH_500.convert({"problem": "Find it.", "reply": "1"})
 
 
 def test_problem_with_a_picture_is_unusable():
     with pytest.raises(Unusable, match="picture"):
-        convert(polaris, {"problem": "See ![](https://example.org/a.png).", "answer": "1"})
+        POLARIS.convert({"problem": "See ![](https://example.org/a.png).", "answer": "1"})
 
 
 def test_olympiad_row_keeps_unit_type_and_the_parts_of_its_answer():
-    problem = convert(olympiadbench, BENCHMARK_ROWS["olympiadbench"][0])
+    problem = OLYMPIADBENCH.convert(BENCHMARK_ROWS["olympiadbench"][0])
     assert problem.ground_truth == "$8$,$4$"
     assert (problem.unit, problem.answer_type, problem.id) == ("km/h", "Numerical", "7")
 
 
 def test_olympiad_context_comes_before_the_question():
     row = BENCHMARK_ROWS["olympiadbench"][0] | {"context": "Two trains meet."}
-    assert convert(olympiadbench, row).messages[0]["content"].startswith("Two trains meet.\n\nHow fast")
+    assert OLYMPIADBENCH.convert(row).messages[0]["content"].startswith("Two trains meet.\n\nHow fast")
 
 
 @pytest.mark.parametrize("change", [{"modality": "Multimodal"}, {"final_answer": []}, {"final_answer": None}])
 def test_olympiad_row_with_a_picture_or_without_an_answer_is_unusable(change):
     with pytest.raises(Unusable):
-        convert(olympiadbench, BENCHMARK_ROWS["olympiadbench"][0] | change)
+        OLYMPIADBENCH.convert(BENCHMARK_ROWS["olympiadbench"][0] | change)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +93,12 @@ def test_olympiad_row_with_a_picture_or_without_an_answer_is_unusable(change):
     ],
 )
 def test_minerva_answer_is_text_list_or_last_box(row, ground_truth):
-    assert convert(minerva, {"problem": "Find it."} | row).ground_truth == ground_truth
+    assert MINERVA.convert({"problem": "Find it."} | row).ground_truth == ground_truth
 
 
 def test_minerva_solution_without_a_box_is_unusable():
     with pytest.raises(Unusable, match="box"):
-        convert(minerva, {"problem": "Find it.", "solution": "It is 3."})
+        MINERVA.convert({"problem": "Find it.", "solution": "It is 3."})
 
 
 @pytest.mark.parametrize(
@@ -112,7 +109,7 @@ def test_last_box_is_the_last_complete_one(solution, inside):
 
 
 def test_programs_read_stdin_or_complete_a_function():
-    stdin, function = (convert(livecodebench, row) for row in BENCHMARK_ROWS["livecodebench"])
+    stdin, function = (LIVECODEBENCH.convert(row) for row in BENCHMARK_ROWS["livecodebench"])
     assert json.loads(stdin.ground_truth) == {"inputs": ["1 2", "2 2"], "outputs": ["3", "4"], "fn_name": None}
     assert json.loads(function.ground_truth) == {"inputs": ["1", "3"], "outputs": ["2", "6"], "fn_name": "double"}
     assert [message["role"] for message in function.messages] == ["system", "user"]
@@ -132,11 +129,11 @@ def test_programs_read_stdin_or_complete_a_function():
 )
 def test_program_without_usable_tests_is_unusable(change, reason):
     with pytest.raises(Unusable, match=reason):
-        convert(livecodebench, code_row("Add.", [case("1 2", "3")], [case("2 2", "4")]) | change)
+        LIVECODEBENCH.convert(code_row("Add.", [case("1 2", "3")], [case("2 2", "4")]) | change)
 
 
 @pytest.mark.parametrize("metadata", ["{}", "", "null", "{broken"])
 def test_functional_tests_without_a_name_are_unusable(metadata):
     row = code_row("Double.", [case("1", "2", "functional")], []) | {"metadata": metadata}
     with pytest.raises(Unusable, match=r"name|metadata"):
-        convert(livecodebench, row)
+        LIVECODEBENCH.convert(row)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from balanced_agg.data import prepare as module
+from balanced_agg.data import sources
 from balanced_agg.data.prepare import CONFLICTING, REPEATED, prepare
 from balanced_agg.data.registry import BENCHMARKS, CHOICES
 from balanced_agg.data.sources import sha256_of
@@ -64,7 +65,7 @@ def test_dapo_prompts_are_unique_and_those_with_conflicting_answers_gone_and_cou
     manifest = prepared.manifest
     assert (manifest["source_rows"], manifest["problems"], manifest["rows"]) == (8, 4, 3)
     assert manifest["conflicting_prompts"] == 1
-    assert manifest["dropped"][CONFLICTING] == {"rows": 2, "examples": ["4", "1"]}
+    assert manifest["dropped"][CONFLICTING] == {"rows": 2, "examples": ["1", "4"]}
     assert manifest["dropped"][REPEATED] == {"rows": 3, "examples": ["2", "5", "6"]}
 
 
@@ -223,8 +224,7 @@ def test_expected_number_of_problems_is_binding(tmp_path, math_500):
 
 def test_number_of_dapo_prompts_is_asserted_on_the_hub_and_warned_of_elsewhere(tmp_path, monkeypatch):
     rows = [dapo_row("a", "1"), dapo_row("b", "2"), dapo_row("b", "3")]
-    hub = {"source": DAPO17K.source, "config": None, "split": "train", "source_files": {}, "revision": "abc"}
-    monkeypatch.setattr(module, "open_rows", lambda *_: (iter(rows), 3, hub))
+    monkeypatch.setattr(sources, "hub_rows", lambda _, identity: (iter(rows), 3, identity | {"revision": "abc"}))
     with pytest.raises(ValueError, match=r"expected 17398 distinct problems, found 2.*--expect 2 accepts it"):
         prepare(DAPO17K, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

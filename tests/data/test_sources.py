@@ -5,7 +5,7 @@ import json
 
 import pytest
 from balanced_agg.data.registry import CHOICES
-from balanced_agg.data.sources import describe, local_files, local_rows
+from balanced_agg.data.sources import find_source, local_files, local_rows
 
 from tests.data.sources import write_jsonl, write_parquet
 
@@ -103,9 +103,8 @@ def test_files_in_one_folder_are_told_apart_by_name_configuration_and_split(tmp_
         (tmp_path / name).write_text(name)
     expected = [tmp_path / FOLDER[number] for number in chosen]
     assert local_files(dataset, tmp_path, only_one=False) == expected
-    assert list(describe(dataset, tmp_path, only_one=False).identity["source_files"]) == [
-        FOLDER[number] for number in chosen
-    ]
+    identity, _ = find_source(dataset, tmp_path, only_one=False)
+    assert list(identity["source_files"]) == [FOLDER[number] for number in chosen]
 
 
 def test_folder_of_one_set_needs_no_names(tmp_path):

@@ -7,8 +7,7 @@ import pickle
 import zlib
 
 import pytest
-
-from balanced_agg.rewards.private_tests import decode_tests
+from balanced_agg.data.livecodebench import decode_tests
 
 TESTS = [{"input": "1 2\n", "output": "é" * 300, "testtype": "stdin"}]
 
