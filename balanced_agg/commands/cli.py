@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-USAGE_ERROR = 2
+from balanced_agg.commands.terminal import errors_in_one_line, messages
+
+# Modules of the extra `analysis`.
+ANALYSIS = {"matplotlib", "omegaconf", "pandas", "pyarrow", "scipy", "tensorboard", "wandb", "wandb_workspaces"}
 # Options that are not ours are Hydra's, or those of `ray start`: they are handed on.
 HANDS_ON = {"ignore_unknown_options": True}
 
@@ -16,7 +19,23 @@ Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe of the p
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="Hydra overrides and options.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, alone on stdout.")]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+class Commands(TyperGroup):
+    """Our commands; one that lacks a module of the extra `analysis` ends in a line that says so."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            module = (error.name or "").partition(".")[0]
+            if module not in ANALYSIS:
+                raise
+            needs = f"balanced-agg {ctx.invoked_subcommand} needs {module}: pip install 'balanced-agg[analysis]'"
+            messages.print(needs, markup=False)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 node = typer.Typer(no_args_is_help=True, help="Start a node of a Ray cluster: its head, or a worker that joins it.")
 app.add_typer(node, name="node")
 
@@ -29,11 +48,6 @@ def balanced_agg() -> None:
     """
 
 
-def failed(command: str, error: Exception, status: int = USAGE_ERROR) -> typer.Exit:
-    typer.echo(f"balanced-agg {command}: {error}", err=True)
-    return typer.Exit(status)
-
-
 @app.command(context_settings=HANDS_ON)
 def train(recipe: Recipe, overrides: Overrides = None) -> None:
     """Train a recipe: verl's own entry point, with the recipe's config and the environment that it needs.
@@ -44,10 +58,7 @@ def train(recipe: Recipe, overrides: Overrides = None) -> None:
     """
     from balanced_agg.commands.train import run
 
-    try:
-        run(recipe, overrides or [])
-    except ValueError as error:
-        raise failed("train", error) from None
+    run(recipe, overrides or [])
 
 
 class ListOptions(TyperCommand):
@@ -162,10 +173,8 @@ def head(
     """Start the head in the foreground, make the token where there is none, and say how to join and submit."""
     from balanced_agg.commands.cluster import node
 
-    try:
+    with errors_in_one_line("node", ValueError):
         node.head(node_ip_address, port, dashboard_port, ray_options or [])
-    except ValueError as error:
-        raise failed("node", error, 1) from None
 
 
 @node.command(context_settings=HANDS_ON)
@@ -177,10 +186,8 @@ def worker(
     """Join a head, once it listens, in the foreground; a worker needs a copy of the head's token file."""
     from balanced_agg.commands.cluster import node
 
-    try:
+    with errors_in_one_line("node", ValueError, TimeoutError):
         node.worker(head, wait, ray_options or [])
-    except (ValueError, TimeoutError) as error:
-        raise failed("node", error, 1) from None
 
 
 @app.command(context_settings=HANDS_ON)
@@ -208,7 +215,7 @@ def prepare(
         str | None, typer.Option(help="For arithmetic: length_gap or length_spread.", show_default="length_gap")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="For arithmetic.", show_default="0")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifests as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write data sets as parquet files for verl, each with a manifest. What is up to date is left alone.
 
@@ -223,7 +230,7 @@ def prepare(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders, logs, wandb folders or paths.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.html and PNGs to this folder.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything the tables hold as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare the aggregations of finished runs over seeds: peak, last step, drop, lengths, entropy.
 
@@ -239,7 +246,7 @@ def compare(
 def inspect(
     rollouts: Annotated[list[Path], typer.Argument(metavar="ROLLOUTS", help="Folders, .jsonl or .parquet files.")],
     out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a picture to this file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all measures of all steps as JSON.")] = False,
+    as_json: Json = False,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="PATH-OR-HUB-ID", help="Count tokens with it, the end of sequence included.")
     ] = None,
@@ -281,31 +288,16 @@ def inspect(
     """
     from balanced_agg.commands.inspect.command import run
 
-    lengths = {"length_field": length_field, "tokenizer": tokenizer, "length_in": length_in}
-    try:
-        if advantage_field and no_std:
-            raise ValueError(
-                "--advantage-field and --no-std exclude each other; --no-std is for advantages from scores"
-            )
-        run(
-            rollouts,
-            out,
-            as_json,
-            **lengths,
-            max_response_length=max_response_length,
-            group_field=group_field,
-            advantage_field=advantage_field,
-            divide_by_std=not no_std,
-        )
-    except (ValueError, OSError) as error:
-        raise failed("inspect", error, USAGE_ERROR if isinstance(error, ValueError) else 1) from None
+    counted = (tokenizer, length_field, length_in, max_response_length)
+    with errors_in_one_line("inspect", OSError):
+        run(rollouts, out, as_json, *counted, group_field, advantage_field, divide_by_std=not no_std)
 
 
 @app.command()
 def doctor(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Also check what this recipe needs.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="Hydra overrides.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check this machine: versions, plugin, platform, GPUs, disk, Ray, wandb; with a RECIPE, also what that needs.
 

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import messages, print_table
+from balanced_agg.commands.terminal import progress as terminal_progress
 from balanced_agg.data.arithmetic import prepare_arithmetic
 from balanced_agg.data.dataset import Row
 from balanced_agg.data.prepare import Prepared, prepare
@@ -123,7 +124,7 @@ def row(done: Prepared) -> tuple[str, ...]:
 def progress_bar(name: str) -> Callable[[Iterable[Row], int | None], Iterator[Row]]:
     def progress(rows: Iterable[Row], total: int | None) -> Iterator[Row]:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+        with terminal_progress(*columns) as bar:
             task = bar.add_task(name, total=total)
             for number, row in enumerate(rows, 1):
                 if number % 256 == 0:  # an update costs more than a row

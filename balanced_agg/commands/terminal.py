@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import typer
 from rich.box import HEAVY_HEAD
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -57,6 +58,11 @@ def print_lines(lines: Iterable[str]) -> None:
     """Sentences, plain: broken between words on a terminal, and not at all elsewhere."""
     for line in lines:
         results.print(line, soft_wrap=not results.is_terminal, markup=False)
+
+
+def progress(*columns: ProgressColumn) -> Progress:
+    """A progress bar on a terminal, nothing elsewhere."""
+    return Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
 
 
 @contextmanager

@@ -10,14 +10,16 @@ from typing import NoReturn
 
 import balanced_agg
 from balanced_agg.commands.recipes import RECIPES, check_recipe_name, hydra_overrides, root
+from balanced_agg.commands.terminal import errors_in_one_line
 
 # Programs that come with the driver of an accelerator.
 ACCELERATOR_TOOLS = ("nvidia-smi", "rocm-smi", "npu-smi")
 
 
 def run(recipe: str, overrides: Sequence[str]) -> NoReturn:
-    """Become the training process, in the working directory of runs. ValueError for a recipe that does not exist."""
-    check_recipe_name(recipe)
+    """Become the training process, in the working directory of runs."""
+    with errors_in_one_line("train"):
+        check_recipe_name(recipe)
     verl = command(recipe, overrides)
     os.chdir(root())
     os.execve(verl[0], verl, environment(os.environ))

@@ -1,60 +1,49 @@
 """`balanced-agg workspace`: a saved view of a wandb project whose runs are grouped by aggregation."""
 
-import importlib.util
 import json
-import os
-from dataclasses import dataclass, field
 from typing import Any
 
 from balanced_agg.commands.plot_style import STYLES
-from balanced_agg.commands.terminal import messages
+from balanced_agg.commands.terminal import errors_in_one_line, messages
 from balanced_agg.loss.rules import MODE_KEY, RULES
+from balanced_agg.runs.wandb_log import one_line
 
-NEEDED = "balanced-agg workspace needs wandb and wandb-workspaces: pip install 'balanced-agg[analysis]'"
 CHECK = "log in with `wandb login` (or export WANDB_API_KEY), and check the network and ENTITY/PROJECT"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One line plot over steps: the logged keys it draws, or a regular expression that chooses them."""
-
-    title: str
-    keys: list[str] = field(default_factory=list)
-    regex: str | None = None
 
 
 def of_each_rule(measure: str) -> list[str]:
     return [f"aggregation/{rule}/{measure}" for rule in RULES]
 
 
-# Section -> its panels, as the workspace shows them from top to bottom.
-SECTIONS = {
-    "Accuracy": [Panel("Validation accuracy of each benchmark, mean@k", regex="^val-core/.+/acc/mean@[0-9]+$")],
-    "Training": [
-        Panel("Reward", ["critic/score/mean"]),
-        Panel("Entropy of the policy", ["actor/entropy"]),
-        Panel("Gradient norm", ["actor/grad_norm"]),
-        Panel("Response length, tokens", ["response_length/mean"]),
-    ],
-    "Lengths and signs": [
-        Panel("Spread of lengths in a group (coefficient of variation)", ["aggregation/within_group_length_cv"]),
-        Panel("Length gap over the batch, > 0: positive ones are longer", ["aggregation/length_gap"]),
-        Panel("Length gap in mixed groups", ["aggregation/length_gap_within_group"]),
-        Panel("Length by sign, tokens", ["aggregation/positive_length", "aggregation/negative_length"]),
-        Panel("Share of groups with both signs", ["aggregation/mixed_groups"]),
-    ],
-    "What each aggregation would do": [
-        Panel("Share of the gradient on positive responses", of_each_rule("positive_share")),
-        Panel("Drift: on-policy loss value", of_each_rule("drift")),
-        Panel("Token weight, longest quarter over shortest", of_each_rule("long_token_weight")),
-        Panel("The same within one sign of a group", of_each_rule("long_token_weight_within_sign")),
-        Panel("Effective number of sequences", of_each_rule("effective_sequences")),
-    ],
-    "Speed": [
-        Panel("Seconds a step", ["timing_s/step"]),
-        Panel("Seconds of a step by part", ["timing_s/gen", "timing_s/old_log_prob", "timing_s/update_actor"]),
-        Panel("Tokens a second and GPU", ["perf/throughput"]),
-    ],
+# Section -> its panels, as the workspace shows them from top to bottom: title -> the logged keys that it draws over
+# steps, or a regular expression that chooses them.
+SECTIONS: dict[str, dict[str, list[str] | str]] = {
+    "Accuracy": {"Validation accuracy of each benchmark, mean@k": "^val-core/.+/acc/mean@[0-9]+$"},
+    "Training": {
+        "Reward": ["critic/score/mean"],
+        "Entropy of the policy": ["actor/entropy"],
+        "Gradient norm": ["actor/grad_norm"],
+        "Response length, tokens": ["response_length/mean"],
+    },
+    "Lengths and signs": {
+        "Spread of lengths in a group (coefficient of variation)": ["aggregation/within_group_length_cv"],
+        "Length gap over the batch, > 0: positive ones are longer": ["aggregation/length_gap"],
+        "Length gap in mixed groups": ["aggregation/length_gap_within_group"],
+        "Length by sign, tokens": ["aggregation/positive_length", "aggregation/negative_length"],
+        "Share of groups with both signs": ["aggregation/mixed_groups"],
+    },
+    "What each aggregation would do": {
+        "Share of the gradient on positive responses": of_each_rule("positive_share"),
+        "Drift: on-policy loss value": of_each_rule("drift"),
+        "Token weight, longest quarter over shortest": of_each_rule("long_token_weight"),
+        "The same within one sign of a group": of_each_rule("long_token_weight_within_sign"),
+        "Effective number of sequences": of_each_rule("effective_sequences"),
+    },
+    "Speed": {
+        "Seconds a step": ["timing_s/step"],
+        "Seconds of a step by part": ["timing_s/gen", "timing_s/old_log_prob", "timing_s/update_actor"],
+        "Tokens a second and GPU": ["perf/throughput"],
+    },
 }
 
 
@@ -69,11 +58,10 @@ def build(entity: str, project: str, name: str) -> Any:
     import wandb_workspaces.workspaces as workspaces
     from wandb_workspaces.expr import Config
 
-    def line_plot(panel: Panel) -> reports.LinePlot:
+    def line_plot(title: str, drawn: list[str] | str) -> reports.LinePlot:
         return reports.LinePlot(
-            title=panel.title,
-            y=panel.keys,
-            metric_regex=panel.regex,
+            title=title,
+            **({"metric_regex": drawn} if isinstance(drawn, str) else {"y": drawn}),
             groupby_aggfunc="mean",
             groupby_rangefunc="minmax",
             max_runs_to_show=100,
@@ -84,7 +72,7 @@ def build(entity: str, project: str, name: str) -> Any:
         project=project,
         name=name,
         sections=[
-            workspaces.Section(name=title, panels=[line_plot(panel) for panel in panels], is_open=True)
+            workspaces.Section(name=title, panels=[line_plot(*panel) for panel in panels.items()], is_open=True)
             for title, panels in SECTIONS.items()
         ],
         settings=workspaces.WorkspaceSettings(x_axis="Step", max_runs=100),
@@ -109,14 +97,9 @@ def specification(workspace: Any) -> dict[str, Any]:
 def run(path: str, name: str, dry_run: bool) -> int:
     """Save the workspace and print its URL, or print its specification; the exit code."""
     entity, _, project = path.partition("/")
-    if not entity or not project or "/" in project:
-        messages.print(
-            f"balanced-agg workspace: {path!r} is no ENTITY/PROJECT, such as my-team/balanced_agg", markup=False
-        )
-        return 2
-    if not all(map(importlib.util.find_spec, ("wandb", "wandb_workspaces"))):
-        messages.print(NEEDED, markup=False)
-        return 1
+    with errors_in_one_line("workspace"):
+        if not entity or not project or "/" in project:
+            raise ValueError(f"{path!r} is no ENTITY/PROJECT, such as my-team/balanced_agg")
     workspace = build(entity, project, name)
     if dry_run:
         print(json.dumps(specification(workspace), indent=2))
@@ -124,10 +107,7 @@ def run(path: str, name: str, dry_run: bool) -> int:
     try:
         print(save(workspace))
     except Exception as error:  # wandb raises whatever its transport does; a traceback would show no more
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if key := os.environ.get("WANDB_API_KEY"):
-            reason = reason.replace(key, "…")
-        messages.print(f"balanced-agg workspace: {path} was not saved: {reason}; {CHECK}", markup=False)
+        messages.print(f"balanced-agg workspace: {path} was not saved: {one_line(error)}; {CHECK}", markup=False)
         return 1
     return 0
 

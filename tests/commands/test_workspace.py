@@ -1,6 +1,5 @@
 """The saved wandb workspace: what is in it, and that no key gets out."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,8 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
+from typer.testing import CliRunner
 
 from balanced_agg.commands import workspace as wandb_workspace
+from balanced_agg.commands.cli import app
 from balanced_agg.commands.plot_style import STYLES
 from balanced_agg.loss.rules import RULES
 
@@ -61,16 +62,9 @@ def test_a_dry_run_needs_no_key_and_prints_json_alone(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("path", ["project", "/project", "team/", "team/project/run"])
-def test_a_path_that_is_no_project_is_a_usage_error(path, capsys):
-    assert wandb_workspace.run(path, "Mine", dry_run=True) == 2
-    assert "ENTITY/PROJECT" in capsys.readouterr().err
-
-
-def test_a_missing_library_is_named_with_how_to_install_it(monkeypatch, capsys):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb_workspaces" else found(name))
-    assert wandb_workspace.run("team/project", "Mine", dry_run=True) == 1
-    assert "pip install 'balanced-agg[analysis]'" in capsys.readouterr().err
+def test_a_path_that_is_no_project_is_a_usage_error(path):
+    result = CliRunner().invoke(app, ["workspace", path, "--dry-run"])
+    assert result.exit_code == 2 and "ENTITY/PROJECT" in result.stderr
 
 
 class StandIn(BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from balanced_agg.commands.cluster import auth_token
 from balanced_agg.commands.recipes import check_recipe_name, root
-from balanced_agg.commands.terminal import messages
+from balanced_agg.commands.terminal import errors_in_one_line
 
 PASSED_ON = re.compile(r"(BALANCED_AGG|VERL|VLLM|WANDB)_\w+|HF_HUB_OFFLINE|OMP_NUM_THREADS")
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
@@ -26,20 +26,16 @@ def run(recipe: str, ray_address: str | None, nodes: int | None, wait: float, ov
 
     `ray_address` is the URL of the dashboard; `wait` seconds for the cluster and `nodes` of its nodes.
     """
-    try:
+    with errors_in_one_line("submit"):
         check_recipe_name(recipe)
         if not ray_address:
             raise ValueError("which cluster? --ray-address http://HEAD:8265, or export RAY_API_SERVER_ADDRESS")
         if not os.environ.get("RAY_AUTH_TOKEN"):  # that is how a pod of KubeRay has it
             auth_token.require()
-    except ValueError as error:
-        messages.print(f"balanced-agg submit: {error}", markup=False)
-        return 2
-
     os.environ["RAY_API_SERVER_ADDRESS"] = ray_address  # Ray prefers the variable to any argument
     from balanced_agg.commands.cluster import ray_job
 
-    try:
+    with errors_in_one_line("submit", *ray_job.FAILURES):
         return ray_job.run(
             ray_job.connect(ray_address, wait, nodes or 1),
             ray_address,
@@ -47,9 +43,6 @@ def run(recipe: str, ray_address: str | None, nodes: int | None, wait: float, ov
             entrypoint=shlex.join(train_command(recipe, nodes, overrides)),
             environment=passed_on(os.environ),
         )
-    except ray_job.FAILURES as error:
-        messages.print(f"balanced-agg submit: {error}", markup=False)
-        return 1
 
 
 def train_command(recipe: str, nodes: int | None, overrides: Sequence[str]) -> list[str]:

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Any
 
 DEFAULT_COLUMN = "response_tokens"
 TEXT_COLUMN = "output"
-TEXT_MEASURES: dict[str, Callable[[str], int]] = {"characters": len, "words": lambda text: len(text.split())}
+Measure = Callable[[Sequence[str]], Sequence[int]]
+TEXT_MEASURES: dict[str, Measure] = {
+    "characters": lambda texts: [len(text) for text in texts],
+    "words": lambda texts: [len(text.split()) for text in texts],
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class LengthCounter:
 
 def length_counter(
     columns: Collection[str],
-    length_field: str | None = None,
     tokenizer: str | None = None,
+    length_field: str | None = None,
     length_in: str | None = None,
     max_response_length: int | None = None,
 ) -> LengthCounter:
@@ -43,13 +48,12 @@ def length_counter(
         ValueError: more than one option, a column that is not there, an unknown measure, a tokenizer that cannot be
             loaded, or nothing to tell lengths by.
     """
-    given = {"--length-field": length_field, "--tokenizer": tokenizer, "--length-in": length_in}
-    given = [name for name, value in given.items() if value is not None]
+    options = {"--length-field": length_field, "--tokenizer": tokenizer, "--length-in": length_in}
+    given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
     if length_in is not None and length_in not in TEXT_MEASURES:
         raise ValueError(f"--length-in {length_in} is unknown; choose {' or '.join(TEXT_MEASURES)}")
-
     if not given and DEFAULT_COLUMN not in columns:
         raise ValueError(
             f"the rollouts have no column {DEFAULT_COLUMN}, so nothing says how many tokens a response has; give "
@@ -60,10 +64,11 @@ def length_counter(
     if column not in columns:
         raise ValueError(f"the rollouts have no column {column}; they have {', '.join(sorted(columns))}")
     if tokenizer:
-        return LengthCounter(column, "tokens", f"tokenizer {tokenizer}", _by_tokenizer(tokenizer, max_response_length))
+        count = partial(_of_texts, _token_measure(tokenizer, max_response_length))
+        return LengthCounter(column, "tokens", f"tokenizer {tokenizer}", count)
     if length_in:
-        measure = TEXT_MEASURES[length_in]
-        return LengthCounter(column, length_in, f"{length_in} of the text, not tokens", _of_text(measure))
+        count = partial(_of_texts, TEXT_MEASURES[length_in])
+        return LengthCounter(column, length_in, f"{length_in} of the text, not tokens", count)
     return LengthCounter(column, "tokens", f"column {column}", _of_numbers)
 
 
@@ -73,11 +78,13 @@ def _of_numbers(values: Sequence[Any]) -> list[float | None]:
     ]
 
 
-def _of_text(measure: Callable[[str], int]) -> Callable[[Sequence[Any]], list[float | None]]:
-    return lambda texts: [float(measure(text)) if isinstance(text, str) else None for text in texts]
+def _of_texts(measure: Measure, texts: Sequence[Any]) -> list[float | None]:
+    known = [text for text in texts if isinstance(text, str)]
+    lengths = iter(measure(known) if known else [])
+    return [float(next(lengths)) if isinstance(text, str) else None for text in texts]
 
 
-def _by_tokenizer(name: str, max_response_length: int | None) -> Callable[[Sequence[Any]], list[float | None]]:
+def _token_measure(name: str, max_response_length: int | None) -> Measure:
     from transformers import AutoTokenizer
 
     try:
@@ -85,11 +92,8 @@ def _by_tokenizer(name: str, max_response_length: int | None) -> Callable[[Seque
     except (OSError, ValueError) as error:
         raise ValueError(f"--tokenizer {name} cannot be loaded: {error}") from None
 
-    def count(texts: Sequence[Any]) -> list[float | None]:
-        known = [text for text in texts if isinstance(text, str)]
-        # transformers refuses an empty batch.
-        tokens = tokenizer(known, add_special_tokens=False, verbose=False)["input_ids"] if known else []
-        lengths = iter(float(min(len(ids) + 1, max_response_length or len(ids) + 1)) for ids in tokens)
-        return [next(lengths) if isinstance(text, str) else None for text in texts]
+    def count(texts: Sequence[str]) -> list[int]:
+        tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return [min(len(ids) + 1, max_response_length or len(ids) + 1) for ids in tokens]
 
     return count

@@ -1,11 +1,16 @@
-"""The rows of a step as numbers, and the measures of the step once no further row can come."""
+"""The rows of each step as numbers, and the measures of the steps.
+
+A dump does not hold all that the trainer knew. Rejection and overlong masking, tool output inside a response and a KL
+term in the reward are not in it; where a run uses them, the measures logged in training are the right ones.
+"""
 
 import json
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +18,8 @@ from torch import Tensor
 
 from balanced_agg.commands.inspect.advantages import grpo_advantages
 from balanced_agg.commands.inspect.lengths import LengthCounter
-from balanced_agg.commands.inspect.read import Batch, LeftOut, Part, Step, read
+from balanced_agg.commands.inspect.read import LeftOut, Step, leave_out, read, step_of
+from balanced_agg.loss.aggregation import group_numbers
 from balanced_agg.loss.diagnostics import aggregation_metrics
 from balanced_agg.runs import verl_keys
 
@@ -25,18 +31,21 @@ class Question:
     Attributes:
         group_column: its values are equal within a group.
         verl_keys: whether the group is only the prompt part of a value PROMPT_SESSION_OUTPUT.
-        value_column: scores, or advantages if `values_are_advantages`.
+        advantage_column: None for GRPO's advantages, from the column score.
         divide_by_std: of GRPO's advantages; see `grpo_advantages`.
         max_response_length: what Dr. GRPO divides by; None takes the longest response of each step.
     """
 
     group_column: str
     verl_keys: bool
-    value_column: str
-    values_are_advantages: bool
+    advantage_column: str | None
     divide_by_std: bool
     max_response_length: int | None
     lengths: LengthCounter
+
+    @property
+    def value_column(self) -> str:
+        return self.advantage_column or "score"
 
 
 @dataclass(frozen=True)
@@ -49,73 +58,44 @@ class StepMeasures:
     metrics: dict[str, float]
 
 
-class StepRows:
-    """What is kept of the rows of one step: five numbers each, and 16 bytes for each group and session."""
+class Rows:
+    """What is kept of the rows of one step: 40 bytes each. Groups and sessions are known by their hashes."""
 
     def __init__(self) -> None:
-        self.group_numbers: dict[bytes, int] = {}
-        self.session_numbers: dict[bytes, int] = {}
         self.groups, self.sessions, self.outputs = array("q"), array("q"), array("q")
         self.values, self.lengths = array("d"), array("d")
 
-    def add(self, group: str, session: str | None, output: int, value: float, length: float) -> None:
-        """Add a row; without a session it is a response of its own."""
-        session_key = _digest(session) if session is not None else len(self.values).to_bytes(8)
-        self.groups.append(self.group_numbers.setdefault(_digest(group), len(self.group_numbers)))
-        self.sessions.append(self.session_numbers.setdefault(session_key, len(self.session_numbers)))
-        self.outputs.append(output)
-        self.values.append(value)
-        self.lengths.append(length)
-
-    def measures(self, step: Step, question: Question) -> StepMeasures:
-        if not self.values:
-            return StepMeasures(step, 0, 0, {})
-        values, lengths, groups, sessions = map(_tensor, (self.values, self.lengths, self.groups, self.sessions))
-        if not question.values_are_advantages:
-            values = grpo_advantages(values, groups, sessions, self.outputs, question.divide_by_std)
-        budget = question.max_response_length or max(1, int(lengths.max()))
-        metrics = aggregation_metrics(self.groups, lengths, values, budget)
-        return StepMeasures(step, len(values), len(self.group_numbers), metrics)
-
 
 def measured_steps(
-    parts: Sequence[Part], question: Question, left_out: LeftOut, on_read: Callable[[int], None] = lambda size: None
-) -> Iterator[StepMeasures]:
-    """Yield every step as soon as no part is left that can add to it, and free its rows.
+    files: Sequence[Path], question: Question, left_out: LeftOut, on_read: Callable[[int], None] = lambda size: None
+) -> list[StepMeasures]:
+    """The steps in order: numbers first, then files that say no step.
 
     `on_read` is told the bytes of each batch that was read. Rows that cannot be used go to `left_out`.
     """
-    last_part = {step: number for number, part in enumerate(parts) for step in part.steps or ()}
-    last_of_any = max((number for number, part in enumerate(parts) if part.steps is None), default=-1)
-    unfinished: dict[Step, StepRows] = {}
+    steps: dict[Step, Rows] = defaultdict(Rows)
     fields = (question.group_column, question.value_column, question.lengths.column)
-    for number, part in enumerate(parts):
-        for step in part.steps or ():
-            unfinished.setdefault(step, StepRows())
-        for batch in read(part, fields, left_out):
-            _add(batch, unfinished, question, left_out)
-            on_read(batch.size)
-        for step in [step for step in unfinished if max(last_part.get(step, -1), last_of_any) <= number]:
-            yield unfinished.pop(step).measures(step, question)
+    for path in files:
+        if (step := step_of(path)) is not None:
+            steps[step]  # also without a row
+        for rows, size in read(path, fields, left_out):
+            lengths = question.lengths.count([row[question.lengths.column] for _, row in rows])
+            for (number, row), length in zip(rows, lengths, strict=True):
+                if reason := _why_not(row, length, question):
+                    leave_out(left_out, reason, path, number)
+                else:
+                    _add(steps[row["step"]], row, length, question)
+            on_read(size)
+    in_order = sorted(steps, key=lambda step: (isinstance(step, str), step))
+    return [_measures(step, steps[step], question) for step in in_order]
 
 
-def _add(batch: Batch, unfinished: dict[Step, StepRows], question: Question, left_out: LeftOut) -> None:
-    lengths = question.lengths.count([row[question.lengths.column] for row in batch.rows])
-    for row, number, length in zip(batch.rows, batch.numbers, lengths, strict=True):
-        group, value = _text(row[question.group_column]), row[question.value_column]
-        if reason := _why_not(row["step"], group, value, length, question):
-            left_out.add(reason, batch.path, number)
-            continue
-        key = verl_keys.parse(group) if question.verl_keys else None
-        prompt, session, output = key or (group, None, 0)
-        unfinished.setdefault(row["step"], StepRows()).add(prompt, session, output, float(value), length)
-
-
-def _why_not(step: Step | None, group: str | None, value: Any, length: float | None, question: Question) -> str | None:
+def _why_not(row: dict[str, Any], length: float | None, question: Question) -> str | None:
     """Why a row is left out; None if it is not."""
-    if step is None:
+    group, value = row[question.group_column], row[question.value_column]
+    if row["step"] is None:
         return "no step"
-    if question.verl_keys and group is not None and verl_keys.is_padding(group):
+    if question.verl_keys and group is not None and verl_keys.is_padding(str(group)):
         return "padding row of verl"
     if group is None:
         return f"no {question.group_column}"
@@ -130,14 +110,30 @@ def _why_not(step: Step | None, group: str | None, value: Any, length: float | N
     return None
 
 
-def _text(group: Any) -> str | None:
-    """A value of the group column as text: prompts may be lists of messages, ids numbers."""
-    return group if group is None or isinstance(group, str) else json.dumps(group, sort_keys=True, default=str)
+def _add(rows: Rows, row: dict[str, Any], length: float, question: Question) -> None:
+    group = row[question.group_column]
+    if not isinstance(group, str):  # prompts may be lists of messages, ids numbers
+        group = json.dumps(group, sort_keys=True, default=str)
+    key = verl_keys.parse(group) if question.verl_keys else None
+    rows.groups.append(hash(key.group if key else group))
+    rows.sessions.append(hash(key.session) if key else len(rows.sessions))  # else a response of its own
+    rows.outputs.append(key.output if key else 0)
+    rows.values.append(row[question.value_column])
+    rows.lengths.append(length)
 
 
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+def _measures(step: Step, rows: Rows, question: Question) -> StepMeasures:
+    if not rows.values:
+        return StepMeasures(step, 0, 0, {})
+    groups = group_numbers(rows.groups, torch.device("cpu"))
+    values, lengths = _tensor(rows.values), _tensor(rows.lengths)
+    if question.advantage_column is None:
+        sessions = group_numbers(rows.sessions, torch.device("cpu"))
+        values = grpo_advantages(values, groups, sessions, rows.outputs, question.divide_by_std)
+    budget = question.max_response_length or max(1, int(lengths.max()))
+    metrics = aggregation_metrics(rows.groups, lengths, values, budget)
+    return StepMeasures(step, len(values), int(groups.max()) + 1, metrics)
 
 
 def _tensor(numbers: array) -> Tensor:
-    return torch.frombuffer(numbers, dtype=torch.double if numbers.typecode == "d" else torch.long)
+    return torch.frombuffer(numbers, dtype=torch.double)

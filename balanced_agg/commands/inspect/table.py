@@ -1,6 +1,7 @@
 """The measures of a dump as tables and as JSON."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from balanced_agg.commands.inspect.answer import MEASURES, sentences, summary
@@ -66,19 +67,14 @@ def legend() -> list[str]:
     ]
 
 
-def as_data(steps: Sequence[StepMeasures], left_out: LeftOut, made_from: dict[str, Any]) -> dict[str, Any]:
+def as_data(steps: Sequence[StepMeasures], left_out: LeftOut, conditions: dict[str, Any]) -> dict[str, Any]:
     """All of it, ready for JSON. Shares are 0 to 1; measures that are undefined are left out of a step."""
     return {
-        **made_from,
-        "steps": [
-            {"step": step.step, "responses": step.responses, "groups": step.groups, "metrics": step.metrics}
-            for step in steps
-        ],
+        **conditions,
+        "steps": list(map(asdict, steps)),
         "summary": summary(steps),
         "answer": sentences(steps),
-        "left_out": {
-            reason: {"rows": rows, "first": left_out.first[reason]} for reason, rows in left_out.counts.items()
-        },
+        "left_out": left_out,
     }
 
 

@@ -10,7 +10,7 @@ import torch
 
 from balanced_agg.commands.inspect import read as reading
 from balanced_agg.commands.inspect.lengths import length_counter
-from balanced_agg.commands.inspect.read import LeftOut, columns_of, find_files, find_parts
+from balanced_agg.commands.inspect.read import LeftOut, columns_of, find_files
 from balanced_agg.commands.inspect.steps import Question, measured_steps
 from balanced_agg.loss.diagnostics import aggregation_metrics
 from tests.commands.inspect.rollouts import rows_of, write_jsonl, write_parquet
@@ -21,12 +21,11 @@ BY_PROMPT = ("input", False)
 
 def question(group=BY_UID, value="score", divide_by_std=True, limit=None, **lengths):
     counter = length_counter({"output", "response_tokens"}, **lengths)
-    return Question(*group, value, value != "score", divide_by_std, limit, counter)
+    return Question(*group, None if value == "score" else value, divide_by_std, limit, counter)
 
 
 def measure(*paths: Path, asked: Question | None = None, left_out: LeftOut | None = None):
-    parts = find_parts(find_files(paths))
-    found = list(measured_steps(parts, asked or question(), left_out or LeftOut()))
+    found = measured_steps(find_files(paths), asked or question(), {} if left_out is None else left_out)
     return {step.step: step for step in found}
 
 
@@ -137,7 +136,7 @@ def test_given_advantages_are_used_as_they_are(tmp_path):
 
 def test_rows_that_cannot_be_used_are_named_and_counted_as_nothing(tmp_path):
     rows = rows_of()
-    expected = measure(write_jsonl(tmp_path / "whole/1.jsonl", rows))
+    expected = measure(write_jsonl(tmp_path / "usable/1.jsonl", rows))
     pad = "pad" + "0" * 32
     odd = [
         rows[0] | {"score": None},
@@ -152,9 +151,9 @@ def test_rows_that_cannot_be_used_are_named_and_counted_as_nothing(tmp_path):
     with path.open("a") as file:
         file.write('["no object"]\n\n')
         file.write(json.dumps(rows[0])[:-9])
-    left_out = LeftOut()
+    left_out = {}
     assert measure(path, left_out=left_out) == expected
-    assert left_out.counts == {
+    assert {reason: rows["rows"] for reason, rows in left_out.items()} == {
         "no score": 2,
         "score is not finite": 1,
         "score is no number": 1,
@@ -164,16 +163,16 @@ def test_rows_that_cannot_be_used_are_named_and_counted_as_nothing(tmp_path):
         "line that is no JSON object": 1,
         "incomplete last line": 1,
     }
-    assert left_out.first["no score"] == f"{path}:7"
-    assert left_out.first["incomplete last line"] == f"{path}:16"
+    assert left_out["no score"]["first"] == f"{path}:7"
+    assert left_out["incomplete last line"]["first"] == f"{path}:16"
 
 
-def test_a_last_line_without_newline_counts_if_it_is_whole(tmp_path):
+def test_a_last_line_without_newline_counts_if_it_is_complete(tmp_path):
     path = write_jsonl(tmp_path / "1.jsonl", rows_of())
     path.write_text(path.read_text().rstrip("\n"))
-    left_out = LeftOut()
+    left_out = {}
     assert measure(path, left_out=left_out)[1].responses == 6
-    assert not left_out.counts
+    assert not left_out
 
 
 def test_a_step_without_gradient_has_no_shares(tmp_path):
@@ -221,35 +220,32 @@ def test_columns_are_those_that_every_file_has(tmp_path):
     assert columns_of(paths) == set(rows[0])
 
 
-def test_a_step_is_measured_before_the_next_file_is_read(tmp_path):
-    """In the order of their numbers; the last file would raise if it were read."""
-    write_jsonl(tmp_path / "2.jsonl", rows_of(step=2))
-    write_jsonl(tmp_path / "9.jsonl", rows_of(step=9))
-    write_jsonl(tmp_path / "10.jsonl", rows_of(step=11))
-    found = measured_steps(find_parts(find_files([tmp_path])), question(), LeftOut())
-    assert [next(found).step, next(found).step] == [2, 9]
-    with pytest.raises(ValueError, match="step 11"):
-        next(found)
+def test_steps_come_in_the_order_of_their_numbers_and_then_files_that_say_none(tmp_path):
+    for step in (10, 9, 2):
+        write_jsonl(tmp_path / f"{step}.jsonl", rows_of(step=step))
+    last = write_jsonl(tmp_path / "1-is-no-number.jsonl", [{k: v for k, v in rows_of()[0].items() if k != "step"}])
+    assert list(measure(tmp_path)) == [2, 9, 10, str(last)]
 
 
-def test_a_step_is_measured_before_the_next_row_group_is_read(tmp_path):
-    rows = [row for step in (1, 2, 3) for row in rows_of(step=step)]
-    path = write_parquet(tmp_path / "all.parquet", rows, row_group_size=6)
-    read_bytes = []
-    found = measured_steps(find_parts([path]), question(), LeftOut(), read_bytes.append)
-    for batches in (1, 2, 3):
-        assert next(found).step == len(read_bytes) == batches
-
-
-def test_the_text_of_a_step_is_never_held(tmp_path, monkeypatch):
-    """A step of 8 MB of text is read within the memory of a few batches of 40 kB, and its numbers."""
+def test_the_bytes_that_were_read_are_told_as_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "ROWS", 4)
-    rows = [row | {"input": "x" * 10_000} for row in rows_of([(f"p{i // 8}", float(i % 2), 9) for i in range(800)])]
-    write_jsonl(tmp_path / "1.jsonl", rows)
+    rows = rows_of() * 2
+    for path in (write_jsonl(tmp_path / "1.jsonl", rows), write_parquet(tmp_path / "2.parquet", rows)):
+        told = []
+        measured_steps([path], question(), {}, told.append)
+        assert len(told) >= 3 and sum(told) == pytest.approx(path.stat().st_size, abs=3)
+
+
+def test_the_text_of_the_rollouts_is_never_held(tmp_path, monkeypatch):
+    """8 MB of text in two steps are read within the memory of a few batches of 40 kB, and of their numbers."""
+    monkeypatch.setattr(reading, "ROWS", 4)
+    for step in (1, 2):
+        rows = rows_of([(f"p{i // 8}", float(i % 2), 9) for i in range(400)], step)
+        write_jsonl(tmp_path / f"{step}.jsonl", [row | {"input": "x" * 10_000} for row in rows])
     measure(tmp_path)  # what is loaded once is not counted
     tracemalloc.start()
     found = measure(tmp_path, asked=question(BY_PROMPT))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found[1].responses == 800
+    assert [step.responses for step in found.values()] == [400, 400]
     assert peak < 800_000
