@@ -5,50 +5,40 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from balanced_agg.data.prepare import Prepared
 
 from balanced_agg.arithmetic.demonstrations import REGIMES
 from balanced_agg.arithmetic.problems import Problem, train_validation_split
 from balanced_agg.atomic_write import atomic_write
 
-DATA_SOURCE = "arithmetic"
 
-
-def to_rows(problems: Sequence[Problem], split: str) -> list[dict]:
-    """One row per problem, in the schema of verl's RL datasets."""
-    return [
-        {
-            "data_source": DATA_SOURCE,
-            "prompt": problem.messages,
-            "ability": "arithmetic",
-            "reward_model": {"style": "rule", "ground_truth": problem.answer},
-            "extra_info": {"index": index, "split": split},
-        }
-        for index, problem in enumerate(problems)
-    ]
-
-
-def write_parquet(rows: Sequence[dict], path: Path) -> bool:
-    """Write the rows to `path` unless it holds exactly them; True if it wrote.
+def write_split(problems: Sequence[Problem], split: str, path: Path) -> bool:
+    """Write a row per problem, in verl's schema, unless `path` holds exactly these rows; True if it wrote.
 
     The write is atomic: a reader sees either the old or the new content.
-    ValueError if there are no rows, as then the columns have no types.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not rows:
-        raise ValueError(f"no rows for {path}; ask for at least one problem")
-    table = pa.Table.from_pylist(list(rows))
-    try:
+    table = pa.Table.from_pylist(
+        [
+            {
+                "data_source": "arithmetic",
+                "prompt": problem.messages,
+                "ability": "arithmetic",
+                "reward_model": {"style": "rule", "ground_truth": problem.answer},
+                "extra_info": {"index": index, "split": split},
+            }
+            for index, problem in enumerate(problems)
+        ]
+    )
+    with suppress(FileNotFoundError, pa.ArrowInvalid):  # there is no file yet, or it is not a parquet file
         if pq.read_table(path).equals(table):
             return False
-    except (FileNotFoundError, pa.ArrowInvalid):
-        pass  # there is no file yet, or it is not a parquet file
-    with atomic_write(path) as unfinished:
-        pq.write_table(table, unfinished)
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary)
     return True
 
 
@@ -62,9 +52,8 @@ def prepare_arithmetic(out: Path, regime: str = "length_gap", seed: int = 0) -> 
     train_problems, validation_problems = train_validation_split(seed)
     for split, problems in (("train", train_problems), ("validation", validation_problems)):
         path = out / f"{split}.parquet"
-        yield Prepared(
-            path, {"name": DATA_SOURCE, "rows": len(problems)}, write_parquet(to_rows(problems, split), path)
-        )
+        wrote = write_split(problems, split, path)
+        yield Prepared(path, {"name": "arithmetic", "rows": len(problems)}, wrote)
 
     # Read when torch is loaded. The warm start's threads wait for each other at every operation; spinning, they keep
     # each other off the cores that other programs use: on 2 cores at a load of 6, 3.5 s a step instead of 0.5.
@@ -75,5 +64,5 @@ def prepare_arithmetic(out: Path, regime: str = "length_gap", seed: int = 0) -> 
     from balanced_agg.arithmetic.warm_start import warm_start
 
     disable_progress_bar()  # of a save that takes 10 ms
-    wrote = warm_start(regime, out / "model", seed, train_problems=train_problems)
-    yield Prepared(out / "model", {"name": DATA_SOURCE}, wrote)
+    wrote = warm_start(regime, out / "model", train_problems, seed)
+    yield Prepared(out / "model", {"name": "arithmetic"}, wrote)

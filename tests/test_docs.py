@@ -135,7 +135,7 @@ def test_the_readme_leads_to_every_page():
 
 
 def test_the_picture_of_the_readme_shows_what_the_code_computes():
-    """Of each of its three groups: the lengths, and under each aggregation the bars, their labels and the two shares."""
+    """Of each of its three groups: the lengths, and under each aggregation the bars, their labels, the two shares."""
     picture = (ROOT / ".github/idea.svg").read_text()
     bars = re.findall(r'class="(?:right|wrong)" y="\S+" width="([\d.]+)" height="([\d.]+)"/>.*>(\S+)</text>', picture)
     shares = re.findall(r'class="share".*>(\d+)%<', picture)

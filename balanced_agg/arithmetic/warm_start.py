@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3ForCaus
 
 from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
 from balanced_agg.arithmetic.model import build_model
-from balanced_agg.arithmetic.problems import Problem, train_validation_split
+from balanced_agg.arithmetic.problems import Problem
 from balanced_agg.arithmetic.tokenizer import build_tokenizer, encode_prompt
 from balanced_agg.atomic_write import atomic_write
 
@@ -24,10 +25,7 @@ _IGNORED_LABEL = -100  # what torch's cross entropy skips
 
 @dataclass(frozen=True)
 class WarmStartSettings:
-    """Settings of the supervised training; `steps` counts updates, `batch_size` demonstrations.
-
-    ValueError if a count is below 1.
-    """
+    """Settings of the supervised training; `steps` counts updates, `batch_size` demonstrations."""
 
     steps: int = 350
     batch_size: int = 32
@@ -37,51 +35,38 @@ class WarmStartSettings:
     max_grad_norm: float = 1.0
     threads: int = 2
 
-    def __post_init__(self):
-        if min(self.steps, self.batch_size, self.warmup_steps, self.threads) < 1:
-            raise ValueError(f"steps, batch_size, warmup_steps and threads must be at least 1, got {self}")
-
 
 DEFAULT_SETTINGS = WarmStartSettings()
 
 
 def warm_start(
     regime: str,
-    out_dir: str | Path,
+    out_dir: Path,
+    problems: Sequence[Problem],
     seed: int = 0,
     settings: WarmStartSettings = DEFAULT_SETTINGS,
-    train_problems: Sequence[Problem] | None = None,
 ) -> bool:
-    """Train the model of one regime and save it, with its tokenizer, as a Hugging Face directory.
+    """Train the model of one regime on demonstrations and save it, with its tokenizer, as a Hugging Face directory.
 
     Args:
         regime: a key of `REGIMES`.
         out_dir: the directory to make. It appears only when complete, and replaces an earlier warm
             start there whose settings differ.
-        seed: fixes the initial weights, the demonstrations, and (by default) the problems. On one
-            machine the same seed and settings give the same weights, bit for bit.
-        settings: see `WarmStartSettings`.
-        train_problems: what to demonstrate; by default the training half of
-            `train_validation_split(seed)`.
+        problems: what to demonstrate, at least one.
+        seed: fixes the initial weights and the demonstrations. On one machine the same seed, problems and
+            settings give the same weights, bit for bit.
 
     Returns:
         True if it trained, False if `out_dir` already held the result for these arguments and code.
 
     Raises:
-        ValueError: for an unknown regime or no problems.
         FileExistsError: if `out_dir` exists, is not empty, and was not made by a warm start.
     """
-    if regime not in REGIMES:
-        raise ValueError(f"unknown regime {regime!r}; choose one of {sorted(REGIMES)}")
-    problems = train_validation_split(seed)[0] if train_problems is None else list(train_problems)
-    if not problems:
-        raise ValueError("train_problems is empty; give at least one problem, or None for the default")
-
-    out_dir = Path(out_dir)
-    record = _record(regime, seed, settings, problems)
-    if is_cached(out_dir, record):
-        return False
-    if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / RECORD_NAME).exists():
+    record, record_file = _record(regime, seed, settings, problems), out_dir / RECORD_NAME
+    with suppress(OSError, ValueError):  # there is none, or it is incomplete
+        if json.loads(record_file.read_text()) == record:
+            return False
+    if out_dir.exists() and any(out_dir.iterdir()) and not record_file.exists():
         raise FileExistsError(f"{out_dir} holds something else than a warm start; choose another directory")
 
     tokenizer = build_tokenizer()
@@ -92,16 +77,14 @@ def warm_start(
         model = _train(regime, problems, seed, settings, tokenizer)
     finally:
         torch.set_num_threads(threads_before)
-    _save(model, tokenizer, record, out_dir)
+    model.generation_config = GenerationConfig(
+        do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    with atomic_write(out_dir) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        (temporary / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
     return True
-
-
-def is_cached(out_dir: Path, record: dict) -> bool:
-    """Whether `out_dir` holds a complete warm start made from exactly this record."""
-    try:
-        return json.loads((out_dir / RECORD_NAME).read_text()) == record
-    except (OSError, ValueError):
-        return False
 
 
 def _record(regime: str, seed: int, settings: WarmStartSettings, problems: Sequence[Problem]) -> dict:
@@ -115,7 +98,6 @@ def _record(regime: str, seed: int, settings: WarmStartSettings, problems: Seque
         "noise": asdict(REGIMES[regime]),
         "seed": seed,
         "settings": asdict(settings),
-        "problem_count": len(problems),
         "problems_sha256": hashlib.sha256(texts.encode()).hexdigest(),
         "code_sha256": code.hexdigest(),
     }
@@ -131,7 +113,7 @@ def _batches(
     """Endless batches of demonstrations, each in two parts of (input_ids, labels), int64 [rows, length].
 
     The parts are the shorter and the longer half of the batch, as less padding saves a quarter of the
-    time. To sort a larger pool would save more, but then whole batches would be mostly right or mostly
+    time. To sort a larger pool would save more, but then batches would be mostly right or mostly
     wrong, and the model would learn other noise rates than those of the demonstrations.
     """
     rng = random.Random(f"demonstrations-{seed}")
@@ -200,14 +182,3 @@ def _train(
                 flush=True,
             )
     return model.eval()
-
-
-def _save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict, out_dir: Path) -> None:
-    """Write all files to a sibling directory, then put it in place of `out_dir`."""
-    model.generation_config = GenerationConfig(
-        do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    with atomic_write(out_dir) as unfinished:
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        (unfinished / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")

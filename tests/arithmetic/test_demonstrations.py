@@ -9,7 +9,7 @@ from statistics import mean, pstdev
 import pytest
 
 from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
-from balanced_agg.arithmetic.problems import Problem, apply_operator, is_correct, sample_problems
+from balanced_agg.arithmetic.problems import is_correct, sample_problems
 
 GROUP_SIZE = 8
 LINE = re.compile(r"(\d)([+-])(\d)=(\d?)([?;])")
@@ -51,7 +51,7 @@ def test_only_the_last_step_is_doubted_or_wrong_and_decides_whether_the_response
     for problem in sample_problems(500, seed=5):
         response = demonstrate(problem, regime, rng)
         lines = [line for line in LINE.findall(response) if line[4] == ";"]
-        right = [apply_operator(int(a), op, int(b)) == int(value) for a, op, b, value, _ in lines]
+        right = [eval(a + op + b) == int(value) for a, op, b, value, _ in lines]
         assert all(right[:-1])
         assert right[-1] == is_correct(response, problem.answer)
         doubted = {line[:3] for line in LINE.findall(response) if line[4] == "?"}
@@ -117,17 +117,6 @@ def test_same_random_state_gives_the_same_demonstration():
     (problem,) = sample_problems(1, seed=10)
     draw = [demonstrate(problem, REGIMES["length_gap"], random.Random(11)) for _ in range(2)]
     assert draw[0] == draw[1]
-
-
-def test_problem_without_steps_has_no_demonstration():
-    with pytest.raises(ValueError, match="no step"):
-        demonstrate(Problem((3,), ""), REGIMES["length_gap"], random.Random(0))
-
-
-@pytest.mark.parametrize("bad", [{"slip_rate": 1.5}, {"doubt_rate_otherwise": -0.1}, {"min_restarts": 10}])
-def test_impossible_noise_is_rejected(bad):
-    with pytest.raises(ValueError):
-        replace(REGIMES["length_gap"], **bad)
 
 
 def test_regimes_cannot_be_changed_in_place():
