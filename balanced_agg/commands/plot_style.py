@@ -1,5 +1,6 @@
 """How every picture draws the aggregation rules: apart for the colour-blind, and in black and white."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -33,8 +34,8 @@ FURTHER = (
 )
 
 
-def styles_of(modes: list[str]) -> dict[str, Style]:
-    """A style for each label, the known rules' own first; unknown labels take the further ones in turn."""
-    unknown = [mode for mode in modes if mode not in STYLES]
+def styles_of(modes: Collection[str]) -> dict[str, Style]:
+    """A style for each of these labels: the known rules first, in their order; others take the further ones in turn."""
+    unknown = sorted(set(modes) - set(STYLES))
     further = {mode: Style(mode, *FURTHER[i % len(FURTHER)]) for i, mode in enumerate(unknown)}
-    return {mode: STYLES.get(mode) or further[mode] for mode in modes}
+    return {mode: style for mode, style in (STYLES | further).items() if mode in modes}

@@ -3,22 +3,10 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
-@dataclass
-class Log:
-    """What one run logged.
-
-    Attributes:
-        steps: step -> metric -> value, in the order of steps; every value is finite.
-        notes: what was odd about the log, one phrase each; empty for a clean one.
-    """
-
-    steps: dict[int, dict[str, float]]
-    notes: list[str] = field(default_factory=list)
+Records = list[tuple[int, dict[str, Any]]]  # (step, metrics), in the order they were written
 
 
 def history(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, Any]]:
@@ -50,20 +38,10 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def read_log(path: Path) -> Log:
-    """The log at `path`, its records merged by :func:`merge`, and incomplete lines counted in the notes.
+def read_records(path: Path) -> tuple[Records, int]:
+    """The records of a log, and how many lines a killed run left incomplete.
 
     A run that fails before its first step leaves an empty file, which is a log without steps.
-
-    Raises:
-        ValueError: a line that is JSON but no record of verl's file logger.
-    """
-    records, cut = read_records(path)
-    return Log(merge(records), [f"{cut} incomplete line{'s' if cut > 1 else ''} skipped"] if cut else [])
-
-
-def read_records(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-    """The (step, metrics) records of a log as they were written, and how many lines a killed run left incomplete.
 
     Raises:
         ValueError: a line that is JSON but no record of verl's file logger.

@@ -5,7 +5,6 @@ The setting is everything that runs to be compared have in common (in this proje
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from balanced_agg.loss.rules import MODE_KEY, RULE_OF
@@ -15,14 +14,7 @@ _SEED = re.compile(r"(?P<stem>.+)-seed(?P<seed>\d+)")
 _MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(RULE_OF)})")
 
 
-@dataclass(frozen=True)
-class Identity:
-    setting: str
-    mode: str
-    seed: int
-
-
-def identify(name: str, config: Any = None) -> Identity:
+def identify(name: str, config: Any = None) -> tuple[str, str, int]:
     """Setting, mode and seed of a run, from its config where that has them, else from its name.
 
     config: ``run.recipe``, ``actor_rollout_ref.actor.loss_agg_mode`` and ``run.seed`` (else ``data.seed``). Only these
@@ -55,7 +47,7 @@ def identify(name: str, config: Any = None) -> Identity:
         mode, setting = (in_stem["mode"], in_stem["setting"] or "") if in_stem else (stem, "")
     else:
         setting = (in_stem["setting"] or "") if in_stem else stem
-    return Identity(str(first_set(select(config, "run.recipe"), setting)), str(mode), int(seed))
+    return str(first_set(select(config, "run.recipe"), setting)), str(mode), int(seed)
 
 
 def select(config: Any, key: str) -> Any:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.loss.rules import RULE_OF
-from balanced_agg.runs.file_log import Log, read_log
+from balanced_agg.runs.file_log import Records, merge, read_records
 from balanced_agg.runs.naming import first_set, identify, select
-from balanced_agg.runs.tensorboard_log import has_events, read_tensorboard
+from balanced_agg.runs.tensorboard_log import event_files, read_tensorboard
 from balanced_agg.runs.wandb_log import PATH, join_segments, offline_files, read_offline, read_online
 
 ACCEPTED = (
@@ -94,56 +94,59 @@ def read_runs(paths: Sequence[str], api: Any = None) -> list[Run]:
 def read_path(path: str, api: Any = None) -> list[Run]:
     """The run at a path; several for a wandb/ folder or a wandb project."""
     place = Path(path)
-    if place.is_file() and place.suffix == ".jsonl":
-        name = place.parent.resolve().name if place.stem == "metrics" else place.stem
-        return [named_run(name, path, read_log(place), config_beside(place.parent))]
-    if place.is_dir():
-        name = place.resolve().name
-        if (place / "metrics.jsonl").is_file():
-            return [named_run(name, path, read_log(place / "metrics.jsonl"), config_beside(place))]
-        if has_events(place):
-            config = first_set(config_beside(place), config_beside(place.parent))
-            return [named_run(name, path, read_tensorboard(place), config)]
-        if files := offline_files(place):
-            found = [run for run in map(read_offline, files) if run is not None]
-            if not found:
-                raise ValueError(f"{path}: wandb has written nothing yet to {files[0].name}")
-            return wandb_runs(path, found)
+    log = place / "metrics.jsonl" if (place / "metrics.jsonl").is_file() else place
+    if log.is_file() and log.suffix == ".jsonl":
+        name = log.parent.resolve().name if log.stem == "metrics" else log.stem
+        records, cut = read_records(log)
+        notes = [f"{cut} incomplete line{'s' if cut > 1 else ''} skipped"] if cut else []
+        return [make_run(path, name, records, config_beside(log.parent), notes)]
+    if files := event_files(place):
+        config = config_beside(place) or config_beside(place.parent)
+        return [make_run(path, place.resolve().name, read_tensorboard(files), config)]
+    if files := offline_files(place):
+        found = [run for run in map(read_offline, files) if run is not None]
+        if not found:
+            raise ValueError(f"{path}: wandb has written nothing yet to {files[0].name}")
     elif PATH.fullmatch(path) and not Path(place.parts[0]).exists():
-        return wandb_runs(path, read_online(path, api))
-    raise ValueError(f"{path} {'is none of' if place.exists() else 'does not exist; give one of'}: {ACCEPTED}")
+        found = read_online(path, api)
+    else:
+        raise ValueError(f"{path} {'is none of' if place.exists() else 'does not exist; give one of'}: {ACCEPTED}")
+    return [
+        make_run(
+            path if len(found) == 1 else f"{path} ({run.name})",
+            run.name,
+            run.records,
+            run.config,
+            run.notes,
+            run.commit,
+        )
+        for run in join_segments(found)
+    ]
 
 
-def wandb_runs(path: str, found: list) -> list[Run]:
+def make_run(
+    path: str, name: str, records: Records, config: Any, notes: Sequence[str] = (), commit: str | None = None
+) -> Run:
+    """A run of what was found at `path`; `config` is an OmegaConf config or a dictionary, None or empty without one."""
     from omegaconf import OmegaConf
 
-    runs = []
-    for run, log in join_segments(found):
-        config = OmegaConf.create({key: value for key, value in run.config.items() if not key.startswith("_")})
-        shown = path if len(found) == 1 else f"{path} ({run.name})"
-        runs.append(named_run(run.name, shown, log, config or None, run.commit))
-    return runs
-
-
-def named_run(name: str, path: str, log: Log, config: Any, commit: str | None = None) -> Run:
-    from omegaconf import OmegaConf
-
+    config = OmegaConf.create(config) if config else None
     try:
-        identity = identify(name, config)
+        setting, mode, seed = identify(name, config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     total = select(config, "trainer.total_training_steps")
     return Run(
         name=str(select(config, "trainer.experiment_name") or name),
         path=path,
-        setting=identity.setting,
-        mode=identity.mode,
-        seed=identity.seed,
-        steps=log.steps,
+        setting=setting,
+        mode=mode,
+        seed=seed,
+        steps=merge(records),
         config=None if config is None else OmegaConf.to_container(config, resolve=False),
         commit=first_set(select(config, "run.commit"), commit),
         total_steps=None if total is None else int(total),
-        notes=log.notes,
+        notes=list(notes),
     )
 
 

@@ -8,12 +8,12 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.runs.file_log import Log, merge
+from balanced_agg.runs.file_log import Records
 
 BLOCK, FILE_HEADER, FRAME_HEADER = 32768, 7, 7  # bytes
 MAGIC = b":W&B"
@@ -30,7 +30,7 @@ class WandbRun:
     id: str
     started: Any
     config: dict[str, Any]
-    records: list[tuple[int, dict[str, Any]]]
+    records: Records
     commit: str | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -39,32 +39,32 @@ class WandbError(RuntimeError):
     """wandb's server could not be asked; the message is one line and holds no key."""
 
 
-def join_segments(runs: list[WandbRun]) -> list[tuple[WandbRun, Log]]:
-    """One log for each name: an interrupted run that is started again is a further run of the same name to wandb.
+def join_segments(runs: Sequence[WandbRun]) -> list[WandbRun]:
+    """One run for each name: an interrupted run that is started again is a further run of the same name to wandb.
 
-    The segments count in the order they were started, merged by the rule of :func:`file_log.merge`; name, config and
-    commit are those of the last.
+    The segments count in the order they were started; all but records and notes are those of the last.
     """
     by_name: dict[str, list[WandbRun]] = {}
     for run in sorted(runs, key=lambda run: run.started):
         by_name.setdefault(run.name, []).append(run)
     joined = []
     for segments in by_name.values():
+        records = [record for run in segments for record in run.records]
         notes = [note for run in segments for note in run.notes]
         if len(segments) > 1:
             notes.append(f"joined from {len(segments)} wandb runs: {', '.join(run.id for run in segments)}")
-        log = Log(merge(record for run in segments for record in run.records), notes)
-        joined.append((segments[-1], log))
+        config = {key: value for key, value in segments[-1].config.items() if not key.startswith("_")}  # wandb's own
+        joined.append(replace(segments[-1], config=config, records=records, notes=notes))
     return joined
 
 
 def offline_files(folder: Path) -> list[Path]:
     """The .wandb files of an offline-run folder, of a wandb/ folder of such, or of a folder that holds wandb/."""
-    for pattern in ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb"):
+    if found := sorted(folder.glob("*.wandb")):
+        return found
+    for pattern in ("*run-*/*.wandb", "wandb/*run-*/*.wandb"):
         # wandb/latest-run is a link to one of the others.
-        if found := sorted(
-            file for file in folder.glob(pattern) if not file.parent.is_symlink() or pattern == "*.wandb"
-        ):
+        if found := sorted(file for file in folder.glob(pattern) if not file.parent.is_symlink()):
             return found
     return []
 
@@ -84,27 +84,20 @@ def read_offline(file: Path) -> WandbRun | None:
         if kind == "run":
             started = record.run.start_time.ToNanoseconds()
             name = record.run.display_name or record.run.run_id
-            run = WandbRun(name, record.run.run_id, started, {}, [], record.run.git.commit or None)
-            update_config(run.config, record.run.config)
-        elif kind == "config" and run:
-            update_config(run.config, record.config)
-        elif kind == "history" and run:
+            run = WandbRun(name, record.run.run_id, started, {}, [], record.run.git.commit or None, notes)
+        if kind == "history" and run:
             metrics = {
                 item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
             }
             run.records.append((record.history.step.num, metrics))
-    if run is not None:
-        run.notes = notes
+        if kind in ("run", "config") and run:
+            for item in (record.run.config if kind == "run" else record.config).update:
+                *parents, last = item.nested_key or [item.key]
+                place = run.config
+                for parent in parents:
+                    place = place.setdefault(parent, {})
+                place[last] = json.loads(item.value_json)
     return run
-
-
-def update_config(config: dict[str, Any], record: Any) -> None:
-    for item in record.update:
-        *parents, last = item.nested_key or [item.key]
-        place = config
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = json.loads(item.value_json)
 
 
 def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
@@ -167,7 +160,7 @@ def read_online(path: str, api: Any = None) -> list[WandbRun]:
     return runs
 
 
-def history(run: Any) -> list[tuple[int, dict[str, Any]]]:
+def history(run: Any) -> Records:
     return [(int(row["_step"]), row) for row in run.scan_history()]
 
 

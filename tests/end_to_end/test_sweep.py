@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from balanced_agg.runs.file_log import read_log
+from balanced_agg.runs.file_log import merge, read_records
 from tests.end_to_end.launch import DEADLINE, ROOT, launch, wait_for_end
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def interrupt_behind_its_first_step(arguments: list[str], run) -> list[int]:
     return wait_for_end(mark)
 
 
-def test_a_sweep_that_was_interrupted_goes_on_and_ends_in_a_comparison(tmp_path, arithmetic_model):
+def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path, arithmetic_model):
     runs = [tmp_path / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
     arguments = [
         "arithmetic",
@@ -55,20 +55,20 @@ def test_a_sweep_that_was_interrupted_goes_on_and_ends_in_a_comparison(tmp_path,
     ]
 
     assert interrupt_behind_its_first_step(arguments, runs[0]) == []
-    before = read_log(runs[0] / "metrics.jsonl").steps
+    before = merge(read_records(runs[0] / "metrics.jsonl")[0])
     assert not runs[1].exists()
 
     done = launch(tmp_path / "sweep", "scripts/sweep.sh", *arguments, environment={"WANDB_API_KEY": KEY})
     assert done.returncode == 0, done.log[-5000:]
     assert "resumes" in done.log and done.leftover == []
 
-    after = read_log(runs[0] / "metrics.jsonl").steps
+    after = merge(read_records(runs[0] / "metrics.jsonl")[0])
     assert before[0] == after[0]
     assert before[1]["actor/grad_norm"] == after[1]["actor/grad_norm"], "it started again from scratch"
     for run in runs:
         lines = (run / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
-        steps = read_log(run / "metrics.jsonl").steps
+        steps = merge(read_records(run / "metrics.jsonl")[0])
         assert all("aggregation/token/positive_share" in steps[step] for step in (1, 2, 3))
 
     report = tmp_path / "arithmetic-comparison"

@@ -3,20 +3,20 @@
 import pytest
 from omegaconf import OmegaConf
 
-from balanced_agg.runs.naming import Identity, identify
+from balanced_agg.runs.naming import identify
 
 
 @pytest.mark.parametrize(
     "name, expected",
     [
-        ("arithmetic-balanced-seed1", Identity("arithmetic", "balanced", 1)),
-        ("a-b-seq-mean-token-mean-seed10", Identity("a-b", "seq-mean-token-mean", 10)),
-        ("a-group-token-mean-seed0", Identity("a", "group-token-mean", 0)),
-        ("a-token-mean-seed0", Identity("a", "token-mean", 0)),
-        ("a-seq-mean-token-sum-norm-seed0", Identity("a", "seq-mean-token-sum-norm", 0)),
-        ("seq-mean-token-mean-seed1", Identity("", "seq-mean-token-mean", 1)),
-        ("balanced-seed2", Identity("", "balanced", 2)),
-        ("my_grpo-seed2", Identity("", "my_grpo", 2)),
+        ("arithmetic-balanced-seed1", ("arithmetic", "balanced", 1)),
+        ("a-b-seq-mean-token-mean-seed10", ("a-b", "seq-mean-token-mean", 10)),
+        ("a-group-token-mean-seed0", ("a", "group-token-mean", 0)),
+        ("a-token-mean-seed0", ("a", "token-mean", 0)),
+        ("a-seq-mean-token-sum-norm-seed0", ("a", "seq-mean-token-sum-norm", 0)),
+        ("seq-mean-token-mean-seed1", ("", "seq-mean-token-mean", 1)),
+        ("balanced-seed2", ("", "balanced", 2)),
+        ("my_grpo-seed2", ("", "my_grpo", 2)),
     ],
 )
 def test_a_name_is_split_before_the_longest_known_mode(name, expected):
@@ -31,7 +31,7 @@ def test_the_config_wins_over_the_name():
             "trainer": {"experiment_name": "renamed-token-mean-seed9"},
         }
     )
-    assert identify("folder-token-mean-seed8", config) == Identity("arithmetic", "balanced", 3)
+    assert identify("folder-token-mean-seed8", config) == ("arithmetic", "balanced", 3)
 
 
 def test_a_config_of_plain_verl_takes_its_setting_from_the_experiment_name():
@@ -42,12 +42,12 @@ def test_a_config_of_plain_verl_takes_its_setting_from_the_experiment_name():
             "trainer": {"experiment_name": "qwen3-token-mean-seed4"},
         }
     )
-    assert identify("anything", config) == Identity("qwen3", "token-mean", 4)
+    assert identify("anything", config) == ("qwen3", "token-mean", 4)
 
 
 def test_a_config_without_a_seed_takes_it_from_the_name():
     config = OmegaConf.create({"data": {"seed": None}, "actor_rollout_ref": {"actor": {"loss_agg_mode": "balanced"}}})
-    assert identify("qwen3-balanced-seed5", config) == Identity("qwen3", "balanced", 5)
+    assert identify("qwen3-balanced-seed5", config) == ("qwen3", "balanced", 5)
 
 
 @pytest.mark.parametrize("name", ["metrics", "arithmetic-balanced", "arithmetic-balanced-seed", "balanced-seedx"])

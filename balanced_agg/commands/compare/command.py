@@ -11,29 +11,15 @@ from balanced_agg.commands.compare.pictures import overview, picture, plots
 from balanced_agg.commands.compare.report import html
 from balanced_agg.commands.compare.summary import summarize
 from balanced_agg.commands.compare.table import remarks_of, tables_of, title
-from balanced_agg.commands.terminal import messages, print_lines, print_table
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_lines, print_table
 from balanced_agg.runs.run import read_runs
 from balanced_agg.runs.wandb_log import WandbError
 
-FAILURE, USAGE_ERROR = 1, 2
-
 
 def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
-    """Print the comparison, and write it to `out`.
-
-    Returns the exit code: 0, 2 for runs that cannot be compared as given, 1 where wandb's server could not be asked.
-    """
-    try:
+    """Print the comparison, and write it to `out`; the exit code."""
+    with errors_in_one_line("compare", WandbError, OSError):
         compared = settings(read_runs(paths))
-    except ValueError as error:
-        messages.print(f"balanced-agg compare: {error}", markup=False)
-        return USAGE_ERROR
-    except (WandbError, OSError) as error:
-        messages.print(f"balanced-agg compare: {error}", markup=False)
-        return FAILURE
-    except ModuleNotFoundError as error:
-        messages.print(f"balanced-agg compare needs {error.name}: pip install 'balanced-agg[analysis]'", markup=False)
-        return FAILURE
     drawn, remarks = plots(compared)
     summary = summarize(compared, remarks)
     tabled = [(title(setting), tables_of(setting)) for setting in summary["settings"]]

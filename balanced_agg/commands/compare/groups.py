@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from balanced_agg.commands.compare.differences import differences
 from balanced_agg.commands.compare.quantities import QUANTITIES
-from balanced_agg.commands.plot_style import STYLES
+from balanced_agg.commands.plot_style import styles_of
 from balanced_agg.runs.run import Run
+
+MEAN = "mean"
 
 
 @dataclass
@@ -41,29 +44,38 @@ class Setting:
     def runs(self) -> list[Run]:
         return [run for group in self.groups for run in group.runs]
 
+    @property
+    def rows(self) -> list[str]:
+        """Its benchmarks, and behind them their mean where there are several."""
+        return [*self.benchmarks, *([MEAN] if len(self.benchmarks) > 1 else [])]
+
+    def accuracy(self, run: Run, row: str) -> dict[int, float]:
+        """step -> validation accuracy of a run on a benchmark, or, for the row ``mean``, on all of the setting's.
+
+        The mean is unweighted, at the steps where all of them were logged; a run that lacks one has none.
+        """
+        if row != MEAN:
+            return run.series(self.benchmarks[row])
+        columns = [run.series(metric) for metric in self.benchmarks.values()]
+        everywhere = set.intersection(*map(set, columns))
+        return {step: fmean(column[step] for column in columns) for step in sorted(everywhere)}
+
 
 def settings(runs: Sequence[Run]) -> list[Setting]:
     """The runs by setting, in the order they were first named."""
-    by_setting: dict[str, list[Run]] = {}
-    for run in runs:
-        by_setting.setdefault(run.setting, []).append(run)
-    return [setting(name, members) for name, members in by_setting.items()]
+    names = dict.fromkeys(run.setting for run in runs)
+    return [setting(name, [run for run in runs if run.setting == name]) for name in names]
 
 
 def setting(name: str, runs: Sequence[Run]) -> Setting:
     short, remarks = cut_short(runs)
-    known = list(STYLES)
-    modes = sorted(
-        {run.mode for run in runs}, key=lambda mode: (known.index(mode) if mode in known else len(known), mode)
-    )
     groups = []
-    for mode in modes:
+    for mode in styles_of({run.mode for run in runs}):
         members = sorted((run for run in runs if run.mode == mode), key=lambda run: run.seed)
-        full_length = [run for run in members if run not in short]
-        groups.append(Group(mode, full_length, [run for run in members if run in short]))
+        groups.append(Group(mode, [r for r in members if r not in short], [r for r in members if r in short]))
     benchmarks = dict(sorted({item for run in runs for item in run.benchmarks.items()}))
     remarks += [f"{run.name}: {note}" for run in runs for note in run.notes]
-    remarks += unequal_seeds(groups) + missing_benchmarks(runs, benchmarks) + missing_quantities(runs)
+    remarks += unequal_seeds(groups) + not_logged(runs, benchmarks)
     remarks += [f"The configs differ: {sentence}." for sentence in differences(runs)]
     if without := [run.name for run in runs if run.config is None]:
         remarks.append(f"No config to compare with the others': {', '.join(without)}.")
@@ -77,19 +89,19 @@ def cut_short(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     ones count as they stand. How far a run got is its last validation; where no run has one, its last step.
     """
     remarks = []
-    unfinished = [run for run in runs if run.total_steps is not None and run.last_step < run.total_steps]
-    if len(unfinished) == len(runs):
-        unfinished = []
+    not_at_end = [run for run in runs if run.total_steps is not None and run.last_step < run.total_steps]
+    if len(not_at_end) == len(runs):
+        not_at_end = []
         remarks.append("No run has got to the end of its training; those that got furthest are compared as they stand.")
     validated = any(run.last_validation is not None for run in runs)
     what = "validation" if validated else "step"
     reached = {id(run): (run.last_validation if validated else run.last_step) for run in runs}
-    end = max(reached[id(run)] or 0 for run in runs if run not in unfinished)
+    end = max(reached[id(run)] or 0 for run in runs if run not in not_at_end)
     short = []
     for run in runs:
         if not run.steps:
             why = "has logged no step"
-        elif run in unfinished:
+        elif run in not_at_end:
             why = f"ended at step {run.last_step} of {run.total_steps}"
         elif reached[id(run)] is None:
             why = "has no validation"
@@ -110,19 +122,14 @@ def unequal_seeds(groups: Sequence[Group]) -> list[str]:
     return [f"The aggregations were run with different seeds, or some are left out: {listed}."]
 
 
-def missing_benchmarks(runs: Sequence[Run], benchmarks: dict[str, str]) -> list[str]:
+def not_logged(runs: Sequence[Run], benchmarks: dict[str, str]) -> list[str]:
+    """Remarks on what only some runs logged; the quantities that none logged are told where pictures are made."""
     remarks = []
     for name in benchmarks:
         if without := [run.name for run in runs if name not in run.benchmarks]:
             remarks.append(
                 f"{name} was not logged by {', '.join(without)}, which therefore has no mean over benchmarks."
             )
-    return remarks
-
-
-def missing_quantities(runs: Sequence[Run]) -> list[str]:
-    """Remarks on quantities that only some runs logged; those that no run logged are told where pictures are made."""
-    remarks = []
     for quantity in QUANTITIES:
         without = [run.name for run in runs if not quantity.of(run)]
         if without and len(without) < len(runs):

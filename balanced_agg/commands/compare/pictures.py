@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any
 
-from balanced_agg.commands.compare.groups import Setting
-from balanced_agg.commands.compare.quantities import QUANTITIES, Quantity
-from balanced_agg.commands.compare.summary import MEAN, accuracy, rows_of
+from balanced_agg.commands.compare.groups import MEAN, Setting
+from balanced_agg.commands.compare.quantities import QUANTITIES
 from balanced_agg.commands.plot_style import GREY, INK, Style, styles_of
 from balanced_agg.runs.run import Run
 
@@ -38,80 +38,78 @@ class Plot:
         name: of its file.
         label: of its axis.
         of: the curve of a run: step -> value; empty where the run does not have it.
-        smoothed: whether curves of a run are running means.
+        smoothed: whether running means are drawn of it.
     """
 
     name: str
     label: str
-    of: Callable[[Run, Setting], dict[int, float]]
+    of: Callable[[Run], dict[int, float]]
     smoothed: bool = False
 
-    def in_some_run(self, setting: Setting) -> bool:
-        return any(self.of(run, setting) for run in setting.runs)
+    def curve(self, run: Run) -> Any:
+        """A pandas Series over the steps in order."""
+        import pandas as pd
+
+        series = pd.Series(self.of(run), dtype=float).sort_index()
+        return smooth(series) if self.smoothed else series
 
 
 def plots(settings: Sequence[Setting]) -> tuple[list[Plot], list[str]]:
     """What there is to draw, and a remark on each quantity that no run logged."""
-    candidates = [*accuracy_plots(settings), *(quantity_plot(quantity, settings) for quantity in QUANTITIES)]
-    drawn = [plot for plot in candidates if any(map(plot.in_some_run, settings))]
+    runs = [run for setting in settings for run in setting.runs]
+    candidates = list(accuracy_plots(settings))
+    for quantity in QUANTITIES:
+        smoothed = any(len(quantity.of(run)) >= SMOOTHED_FROM for run in runs)
+        candidates.append(Plot(quantity.name, quantity.label, quantity.of, smoothed))
+    drawn = [plot for plot in candidates if any(map(plot.of, runs))]
     absent = [plot.name.replace("_", " ") for plot in candidates if plot not in drawn]
     return drawn, [f"No picture of {', '.join(absent)}: no run logged it."] if absent else []
 
 
 def accuracy_plots(settings: Sequence[Setting]) -> Iterator[Plot]:
     """Accuracy over all benchmarks of a setting, and, where one has several, each benchmark on its own."""
-    benchmarks = list(dict.fromkeys(name for setting in settings for name in setting.benchmarks))
-    over = {row for setting in settings for row in rows_of(setting)[-1:]}
-    which = "mean of benchmarks" if over == {MEAN} else ", ".join(sorted(over))
-    yield Plot(
-        "validation_accuracy",
-        f"validation accuracy, %\n{which}".strip(),
-        lambda run, setting: percent(accuracy(run, setting, rows_of(setting)[-1])) if setting.benchmarks else {},
-    )
+    by_name = {setting.name: setting for setting in settings}
+
+    def percent(run: Run, row: str | None = None) -> dict[int, float]:
+        """Of a benchmark; without one, over all of the run's setting."""
+        setting = by_name[run.setting]
+        row = row or (setting.rows or [None])[-1]
+        accuracies = setting.accuracy(run, row) if row in setting.rows else {}
+        return {step: 100 * value for step, value in accuracies.items()}
+
+    over = sorted({row for setting in settings for row in setting.rows[-1:]})
+    which = "mean of benchmarks" if over == [MEAN] else ", ".join(over)
+    yield Plot("validation_accuracy", f"validation accuracy, %\n{which}".strip(), percent)
     if MEAN in over:
-        for name in benchmarks:
+        for name in dict.fromkeys(name for setting in settings for name in setting.benchmarks):
             yield Plot(
                 f"validation_accuracy-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', name)}",
                 f"validation accuracy, %\n{name}",
-                lambda run, setting, name=name: percent(run.series(setting.benchmarks.get(name))),
+                partial(percent, row=name),
             )
 
 
-def percent(series: dict[int, float]) -> dict[int, float]:
-    return {step: 100 * value for step, value in series.items()}
-
-
-def quantity_plot(quantity: Quantity, settings: Sequence[Setting]) -> Plot:
-    if any(len(quantity.of(run)) >= SMOOTHED_FROM for setting in settings for run in setting.runs):
-        return Plot(quantity.name, quantity.label, lambda run, setting: smooth(quantity.of(run)), smoothed=True)
-    return Plot(quantity.name, quantity.label, lambda run, setting: quantity.of(run))
-
-
-def over_seeds(series: Sequence[dict[int, float]]) -> Any:
+def over_seeds(curves: Sequence[Any]) -> Any:
     """pandas columns mean, min and max over the seeds, at the steps that every seed has.
 
     Where only some seeds have a value, their mean would jump with who is in it.
     """
     import pandas as pd
 
-    common = pd.concat([pd.Series(one, dtype=float) for one in series] or [pd.Series()], axis=1, join="inner")
+    common = pd.concat(curves or [pd.Series(dtype=float)], axis=1, join="inner")
     return common.sort_index().agg(["mean", "min", "max"], axis=1)
 
 
-def smooth(series: dict[int, float]) -> dict[int, float]:
+def smooth(series: Any) -> Any:
     """Centred running mean over WINDOW logged steps; over those that there are, at both ends."""
-    import pandas as pd
-
-    return pd.Series(series).sort_index().rolling(WINDOW, center=True, min_periods=1).mean().to_dict()
+    return series.rolling(WINDOW, center=True, min_periods=1).mean()
 
 
 def picture(plot: Plot, settings: Sequence[Setting]) -> bytes:
     """One panel a setting."""
-    settings = [setting for setting in settings if plot.in_some_run(setting)]
-    columns = min(3, len(settings))
-    rows = -(-len(settings) // columns)
-    panels = [(plot, setting, setting.name if len(settings) > 1 else "") for setting in settings]
-    return draw(panels, rows, columns, (5.8 if columns == 1 else 4.6) * columns, 4.0 * rows)
+    panels = [(plot, setting) for setting in settings if any(map(plot.of, setting.runs))]
+    columns = min(3, len(panels))
+    return draw(panels, columns, (5.8 if columns == 1 else 4.6) * columns, 4.0)
 
 
 def overview(available: Sequence[Plot], settings: Sequence[Setting]) -> bytes | None:
@@ -119,35 +117,34 @@ def overview(available: Sequence[Plot], settings: Sequence[Setting]) -> bytes | 
     chosen = [plot for name in OVERVIEW for plot in available if plot.name == name]
     if not chosen:
         return None
-    if len(settings) == 1:
-        columns = min(2, len(chosen))
-        rows = -(-len(chosen) // columns)
-    else:
-        columns, rows = len(chosen), len(settings)
-    panels = [(plot, setting, setting.name if len(settings) > 1 else "") for setting in settings for plot in chosen]
-    return draw(panels, rows, columns, 1600 / DPI, 3.6 * rows if columns < 3 else 2.9 * rows)
+    columns = min(2, len(chosen)) if len(settings) == 1 else len(chosen)
+    panels = [(plot, setting) for setting in settings for plot in chosen]
+    return draw(panels, columns, 1600 / DPI, 3.6 if columns < 3 else 2.9)
 
 
-def draw(panels: Sequence[tuple[Plot, Setting, str]], rows: int, columns: int, width: float, height: float) -> bytes:
-    """PNG of (plot, setting, title) panels in rows; width and height in inches."""
+def draw(panels: Sequence[tuple[Plot, Setting]], columns: int, width: float, row_height: float) -> bytes:
+    """PNG of panels in rows; `width` of the picture and `row_height` in inches."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    styles = styles_of(list(dict.fromkeys(group.mode for _, setting, _ in panels for group in setting.groups)))
+    rows = -(-len(panels) // columns)
+    styles = styles_of({group.mode for _, setting in panels for group in setting.groups})
+    several = len({setting.name for _, setting in panels}) > 1
     text = dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 11 if columns < 3 else 9)
     with pyplot.rc_context(RC | text):
-        figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+        size = (width, row_height * rows)
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # inches
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         handles: dict[str, Any] = {}
-        for axis, (plot, setting, title) in zip(axes.flat, panels, strict=False):
+        for axis, (plot, setting) in zip(axes.flat, panels, strict=False):
             handles |= draw_panel(axis, plot, setting, styles)
             axis.set_ylabel(plot.label)
             axis.set_xlabel(f"step (running mean of {WINDOW})" if plot.smoothed else "training step")
-            axis.set_title(title, loc="left")
+            axis.set_title(setting.name if several else "", loc="left")
         # Single runs behind the modes.
         labels = sorted(handles, key=lambda label: label.endswith(CUT_SHORT))
         figure.legend(
@@ -170,16 +167,14 @@ def draw_panel(axis: Any, plot: Plot, setting: Setting, styles: dict[str, Style]
     for group in setting.groups:
         style = styles[group.mode]
         line = {"color": style.colour, "linestyle": style.dashes}
-        found = over_seeds([plot.of(run, setting) for run in group.full_length])
+        found = over_seeds([plot.curve(run) for run in group.full_length])
         if len(found):
             axis.fill_between(found.index, found["min"], found["max"], color=style.colour, alpha=0.15, linewidth=0)
             marks = {"marker": style.marker, "markersize": 5.5, "markevery": max(1, len(found) // 8)}
             (handles[style.label],) = axis.plot(found.index, found["mean"], **line, **marks, linewidth=2)
         for run in group.cut_short:
-            if series := plot.of(run, setting):
+            curve = plot.curve(run)
+            if len(curve):
                 label = style.label + CUT_SHORT
-                steps = sorted(series)
-                (handles[label],) = axis.plot(
-                    steps, [series[step] for step in steps], **line, linewidth=0.9, marker="x", markevery=[-1]
-                )
+                (handles[label],) = axis.plot(curve, **line, linewidth=0.9, marker="x", markevery=[-1])
     return handles

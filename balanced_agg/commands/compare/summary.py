@@ -9,8 +9,6 @@ from balanced_agg.commands.compare.groups import Group, Setting
 from balanced_agg.commands.compare.quantities import QUANTITIES
 from balanced_agg.runs.run import Run
 
-MEAN = "mean"
-
 
 def summarize(settings: Sequence[Setting], remarks: Sequence[str]) -> dict[str, Any]:
     """Return everything that the tables hold, ready for JSON. Accuracies and drops are shares, 0 to 1.
@@ -22,7 +20,7 @@ def summarize(settings: Sequence[Setting], remarks: Sequence[str]) -> dict[str, 
         "settings": [
             {
                 "setting": setting.name,
-                "benchmarks": rows_of(setting),
+                "benchmarks": setting.rows,
                 "groups": [summarize_group(group, setting) for group in setting.groups],
                 "remarks": setting.remarks,
             }
@@ -30,34 +28,31 @@ def summarize(settings: Sequence[Setting], remarks: Sequence[str]) -> dict[str, 
         ],
         "remarks": list(remarks),
         "runs": [
-            describe(run, group, setting) for setting in settings for group in setting.groups for run in group.runs
+            describe(run, setting, run in group.cut_short)
+            for setting in settings
+            for group in setting.groups
+            for run in group.runs
         ],
     }
 
 
-def rows_of(setting: Setting) -> list[str]:
-    """The setting's benchmarks, and behind them their mean where there are several."""
-    return [*setting.benchmarks, *([MEAN] if len(setting.benchmarks) > 1 else [])]
-
-
 def summarize_group(group: Group, setting: Setting) -> dict[str, Any]:
+    benchmarks = {}
+    for row in setting.rows:
+        measured = {run.seed: peak_and_last(setting.accuracy(run, row)) for run in group.full_length}
+        benchmarks[row] = {
+            name: over_seeds({seed: values[name] for seed, values in measured.items()})
+            for name in ("peak", "peak_step", "last", "drop")
+        }
     return {
         "mode": group.mode,
         "seeds": [run.seed for run in group.full_length],
         "seeds_cut_short": [run.seed for run in group.cut_short],
-        "benchmarks": {row: summarize_benchmark(group.full_length, setting, row) for row in rows_of(setting)},
+        "benchmarks": benchmarks,
         "final": {
             quantity.name: over_seeds({run.seed: final(quantity.of(run)) for run in group.full_length})
             for quantity in QUANTITIES
         },
-    }
-
-
-def summarize_benchmark(runs: Sequence[Run], setting: Setting, row: str) -> dict[str, Any]:
-    measured = {run.seed: peak_and_last(accuracy(run, setting, row)) for run in runs}
-    return {
-        name: over_seeds({seed: values and values[name] for seed, values in measured.items()})
-        for name in ("peak", "peak_step", "last", "drop")
     }
 
 
@@ -76,22 +71,13 @@ def over_seeds(values: dict[int, float | None]) -> dict[str, Any]:
     return {"by_seed": by_seed, "mean": fmean(found) if found else None, "half_width": half_width}
 
 
-def accuracy(run: Run, setting: Setting, row: str) -> dict[int, float]:
-    """step -> validation accuracy of a run on a benchmark, or, for the row ``mean``, on all of the setting's.
+def peak_and_last(accuracies: dict[int, float]) -> dict[str, float | None]:
+    """Highest accuracy over the validation steps, the first step that has it, the last accuracy, and what was lost.
 
-    The mean is unweighted, at the steps where all of them were logged; a run that lacks one has none.
+    None of each where there is no validation.
     """
-    if row != MEAN:
-        return run.series(setting.benchmarks[row])
-    columns = [run.series(metric) for metric in setting.benchmarks.values()]
-    everywhere = set.intersection(*map(set, columns))
-    return {step: fmean(column[step] for column in columns) for step in sorted(everywhere)}
-
-
-def peak_and_last(accuracies: dict[int, float]) -> dict[str, float] | None:
-    """Highest accuracy over the validation steps, the first step that has it, the last accuracy, and what was lost."""
     if not accuracies:
-        return None
+        return dict.fromkeys(("peak", "peak_step", "last", "drop"))
     peak_step = max(accuracies, key=lambda step: (accuracies[step], -step))
     peak, last = accuracies[peak_step], accuracies[max(accuracies)]
     return {"peak": peak, "peak_step": peak_step, "last": last, "drop": peak - last}
@@ -103,9 +89,8 @@ def final(series: dict[int, float]) -> float | None:
     return fmean(values[-max(1, len(values) // 10) :]) if values else None
 
 
-def describe(run: Run, group: Group, setting: Setting) -> dict[str, Any]:
-    overall = rows_of(setting)[-1:]
-    measured = peak_and_last(accuracy(run, setting, overall[0])) if overall else None
+def describe(run: Run, setting: Setting, cut_short: bool) -> dict[str, Any]:
+    measured = peak_and_last(setting.accuracy(run, setting.rows[-1]) if setting.rows else {})
     return {
         "name": run.name,
         "path": run.path,
@@ -115,7 +100,7 @@ def describe(run: Run, group: Group, setting: Setting) -> dict[str, Any]:
         "commit": run.commit,
         "last_step": run.last_step,
         "total_steps": run.total_steps,
-        "cut_short": run in group.cut_short,
-        "peak": measured and measured["peak"],
-        "last": measured and measured["last"],
+        "cut_short": cut_short,
+        "peak": measured["peak"],
+        "last": measured["last"],
     }

@@ -4,6 +4,7 @@ import json
 from math import sqrt
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from balanced_agg.commands.compare import pictures
@@ -33,6 +34,7 @@ def test_one_seed_has_no_interval_and_none_has_no_mean():
 def test_the_peak_is_the_first_of_the_highest_and_the_drop_what_was_lost_since():
     found = peak_and_last({0: 0.25, 20: 0.75, 40: 0.75, 60: 0.5})
     assert found == {"peak": 0.75, "peak_step": 20, "last": 0.5, "drop": 0.25}
+    assert set(peak_and_last({}).values()) == {None}
 
 
 def test_a_run_that_ends_at_its_peak_has_dropped_by_nothing():
@@ -88,15 +90,18 @@ def test_the_positive_share_is_that_of_the_rule_the_run_trains_with(tmp_path):
 
 
 def test_a_curve_has_the_steps_that_every_seed_has():
-    found = pictures.over_seeds([{1: 2.0, 0: 1.0, 2: 9.0}, {0: 3.0, 1: 4.0}])
+    def over_seeds(*series):
+        return pictures.over_seeds(list(map(pd.Series, series)))
+
+    found = over_seeds({1: 2.0, 0: 1.0, 2: 9.0}, {0: 3.0, 1: 4.0})
     assert found.index.tolist() == [0, 1]
     assert found.to_dict("list") == {"mean": [2, 3], "min": [1, 2], "max": [3, 4]}
-    assert len(pictures.over_seeds([{0: 1.0}, {1: 1.0}])) == len(pictures.over_seeds([])) == 0
+    assert len(over_seeds({0: 1.0}, {1: 1.0})) == len(over_seeds()) == 0
 
 
 def test_smoothing_keeps_a_straight_line_away_from_its_ends():
     line = {step: 2.0 * step for step in range(30)}
-    smoothed = smooth(line)
-    assert list(smoothed) == list(line)
+    smoothed = smooth(pd.Series(line))
+    assert list(smoothed.index) == list(line)
     np.testing.assert_allclose([smoothed[step] for step in range(5, 25)], [line[step] for step in range(5, 25)])
     assert smoothed[0] == np.mean([2.0 * step for step in range(6)])
