@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from multiprocessing import Pipe
 from typing import Any
 
@@ -33,8 +34,7 @@ class GraderProcesses:
         if processes < 1:
             raise ValueError(f"processes must be at least 1, got {processes}")
         self._free = threading.Semaphore(processes)
-        self._lock = threading.Lock()
-        self._idle = [_Worker() for _ in range(processes + 1)]
+        self._idle = deque(_Worker() for _ in range(processes + 1))  # the warm ones on the left, where they are taken
 
     def equals_any(self, golds: list[str], answer: str, relative_tolerance: float, time_limit: float) -> bool:
         """`equality.equals_any`, within `time_limit` seconds of wall time after a warm worker took the task.
@@ -49,16 +49,16 @@ class GraderProcesses:
             "time_limit": time_limit,
         }
         with self._free:
-            worker = self._take()
+            worker = self._idle.popleft()
             try:
                 reply = worker.ask(request)
             except BaseException:
-                worker.kill()
-                worker = _Worker()
-                raise
-            finally:
-                with self._lock:
+                try:
+                    worker.restart()
+                finally:
                     self._idle.append(worker)
+                raise
+            self._idle.appendleft(worker)
         if "error" in reply:
             raise GraderFailed(f"the comparison raised {reply['error']}")
         return reply["equal"]
@@ -67,23 +67,6 @@ class GraderProcesses:
         """Kill all idle workers. No call may be in progress or follow."""
         for worker in self._idle:
             worker.kill()
-
-    def _take(self) -> "_Worker":
-        """An idle worker, a warm one if there is one. There always is one more idle worker than free places."""
-        with self._lock:
-            worker = next((worker for worker in self._idle if worker.is_ready()), self._idle[0])
-            self._idle.remove(worker)
-        try:
-            if not worker.is_alive():  # it was killed from outside while it was idle, which is no grade's fault
-                worker.kill()
-                worker = _Worker()
-            worker.wait_until_ready()
-        except BaseException:
-            worker.kill()
-            with self._lock:
-                self._idle.append(_Worker())
-            raise
-        return worker
 
 
 _shared: dict[int, GraderProcesses] = {}
@@ -109,9 +92,13 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 class _Worker:
-    """One grader process. Used by one thread at a time."""
+    """One grader process, replaced by another when it ends. Used by one thread at a time."""
 
     def __init__(self):
+        self._start()
+
+    def _start(self) -> None:
+        self._ready = False
         self._connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
@@ -123,19 +110,26 @@ class _Worker:
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 start_new_session=True,  # Ctrl-C is for the parent to handle
             )
-        self._ready = False
 
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to `request`, within its time limit from when the process is ready.
 
-    def is_ready(self) -> bool:
-        """Whether a task would begin at once."""
-        return self._ready or self._connection.poll()
+        GraderFailed if none comes, RuntimeError if the process cannot start. The worker is to be restarted then.
+        """
+        if self._process.poll() is not None:  # it was killed from outside while it was idle, which is no grade's fault
+            self.restart()
+        if not self._ready:
+            self._wait_until_ready()
+        deadline = time.monotonic() + request["time_limit"]
+        try:
+            self._connection.send_bytes(json.dumps(request).encode("ascii"))
+            return self._read(deadline)
+        except TimeoutError as error:
+            raise GraderFailed(f"no judgement within {request['time_limit']:g} s") from error
+        except (EOFError, ConnectionError) as error:
+            raise GraderFailed(f"the grader process died (exit status {self._process.wait()})") from error
 
-    def wait_until_ready(self) -> None:
-        """RuntimeError if the process cannot start."""
-        if self._ready:
-            return
+    def _wait_until_ready(self) -> None:
         try:
             answer = self._read(time.monotonic() + START_SECONDS)
         except TimeoutError as error:
@@ -147,16 +141,9 @@ class _Worker:
             raise RuntimeError(f"graders cannot start: {answer['unusable']}; install math-verify==0.9.0")
         self._ready = True
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to `request`. After a GraderFailed the worker is of no further use."""
-        deadline = time.monotonic() + request["time_limit"]
-        try:
-            self._connection.send_bytes(json.dumps(request).encode("ascii"))
-            return self._read(deadline)
-        except TimeoutError as error:
-            raise GraderFailed(f"no judgement within {request['time_limit']:g} s") from error
-        except (EOFError, ConnectionError) as error:
-            raise GraderFailed(f"the grader process died (exit status {self._process.wait()})") from error
+    def restart(self) -> None:
+        self.kill()
+        self._start()
 
     def kill(self) -> None:
         """Kill the process, unless it is dead already, and free what it held here."""
