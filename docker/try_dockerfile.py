@@ -1,11 +1,11 @@
 """Execute a Dockerfile's steps and its CMD where there is no container engine.
 
-    python docker/try_dockerfile.py [--secret ID=FILE]… [--volume PATH]… [--only-cmd] DOCKERFILE ROOT [COMMAND…]
+    python docker/try_dockerfile.py [--secret ID=FILE]… [--volume PATH]… DOCKERFILE ROOT
 
 Needs root, debootstrap and bubblewrap. ROOT, a new folder, becomes Debian bookworm with its own Python 3.11, which
 stands in for the image that FROM names. Then each step runs in namespaces of its own, on the files that .dockerignore
-lets through: RUN with the network, CMD (or COMMAND in its place) without. A secret reaches the steps that mount it. A
-volume is a folder of this machine that all steps see at the same path, read-only: for a package index on disk.
+lets through: RUN with the network, CMD without. A secret reaches the steps that mount it. A volume is a folder of this
+machine that all steps see at the same path, read-only: for a package index on disk.
 """
 
 import argparse
@@ -147,8 +147,6 @@ def main() -> None:
     parser.add_argument("root", type=Path, metavar="ROOT")
     parser.add_argument("--secret", action="append", default=[], metavar="ID=FILE")
     parser.add_argument("--volume", action="append", default=[], metavar="PATH")
-    parser.add_argument("--only-cmd", action="store_true", help="ROOT is already made: run the command in it")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="in place of CMD")
     options = parser.parse_args()
     root = Root(options.root, dict(secret.split("=", 1) for secret in options.secret), options.volume)
 
@@ -158,18 +156,15 @@ def main() -> None:
         function(*arguments, **options)
         print(f"=== {time.monotonic() - start:.0f} s, root {root.size()}", flush=True)
 
-    if not options.only_cmd:
-        options.root.mkdir(parents=True)
-        bootstrap = [*STAND_IN, str(root.folder)]
-        timed(shlex.join(bootstrap), subprocess.run, bootstrap, check=True, stdout=subprocess.DEVNULL)
+    options.root.mkdir(parents=True)
+    bootstrap = [*STAND_IN, str(root.folder)]
+    timed(shlex.join(bootstrap), subprocess.run, bootstrap, check=True, stdout=subprocess.DEVNULL)
     for name, arguments in instructions(options.dockerfile.read_text()):
-        if options.only_cmd and name in ("RUN", "COPY"):
-            continue
         if name == "RUN":
             timed(f"RUN {arguments}", root.run, arguments)
         else:
             root.carry_out(name, arguments)
-    command = [*root.entrypoint, *(options.command or root.command)]
+    command = [*root.entrypoint, *root.command]
     # Without the network: nothing is downloaded at run time.
     timed(f"user {root.user}: {shlex.join(command)}", root.execute, command, ["--unshare-net"], root.environment)
 

@@ -8,7 +8,6 @@ test, because nothing of it lives on.
 
 import json
 import textwrap
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -22,14 +21,6 @@ TEST_SECONDS = 6.0  # LiveCodeBench's own limit
 PROGRAM_SECONDS = 300.0  # over all tests; LiveCodeBench has none but the tests' together
 LANGUAGES = {"", "python", "python3", "py"}
 RUNNER = Path(__file__).with_name("code_runner.py").read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Standard input and expected answer of each test: an output text, or with `fn_name` a JSON value."""
-
-    tests: list[tuple[str, Any]]
-    fn_name: str | None
 
 
 def grade_code(
@@ -50,7 +41,7 @@ def grade_code(
     ValueError for a ground truth that holds no tests, and where there is no sandbox (see `sandbox.check_sandbox`).
     GraderFailed if the sandbox or the service failed, not the program.
     """
-    problem = read_tests(ground_truth)
+    tests, fn_name = read_tests(ground_truth)
     program = last_program(response)
     if program is None:
         return False
@@ -60,16 +51,16 @@ def grade_code(
     else:
         execute = partial(sandbox.execute, allow_unsandboxed=allow_unsandboxed_code)
         memory_bytes = Limits.memory_bytes
-    script = f"{RUNNER}\n\nrun({program!a}, {problem.fn_name!r})\n"
+    script = f"{RUNNER}\n\nrun({program!a}, {fn_name!r})\n"
     seconds = 0.0
-    for stdin, expected in problem.tests:
+    for stdin, expected in tests:
         # An output of more than twice the expected length is wrong, whatever its white space.
         limits = Limits(TEST_SECONDS, memory_bytes, output_bytes=2**20 + 2 * len(json.dumps(expected)))
         execution = execute(script, stdin.encode(), limits)
         seconds += execution.seconds
         if not execution.completed or seconds > PROGRAM_SECONDS:
             return False
-        if not (same_text if problem.fn_name is None else same_value)(execution.output, expected):
+        if not (same_text if fn_name is None else same_value)(execution.output, expected):
             return False
     return True
 
@@ -100,8 +91,8 @@ def last_program(response: str) -> str | None:
     return program
 
 
-def read_tests(ground_truth: str) -> Problem:
-    """The tests of {"inputs": [...], "outputs": [...], "fn_name": name or null}.
+def read_tests(ground_truth: str) -> tuple[list[tuple[str, Any]], str | None]:
+    """(standard input, expected output or value) of each test, and the name, of {"inputs", "outputs", "fn_name"}.
 
     An input is a text, or a list: of lines, with a `fn_name` of arguments. An output is a text, with a `fn_name` in
     JSON, or a list of lines, with a `fn_name` any other JSON value. ValueError for anything else, and for no test.
@@ -119,7 +110,7 @@ def read_tests(ground_truth: str) -> Problem:
         ) from error
     if not tests:
         raise ValueError("ground_truth has no tests, so that every program would pass them")
-    return Problem(tests, fn_name)
+    return tests, fn_name
 
 
 def _lines(text: str | list[str]) -> str:

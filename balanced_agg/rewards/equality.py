@@ -176,12 +176,8 @@ def _words(answer: str) -> str:
 
 def _equal_literals(gold: Literal, answer: Literal, tolerance: float) -> bool:
     """Exact equality, but for percent signs, which may be left out, and what `_approximates` allows."""
-    if gold.percent == answer.percent:
-        pairs = [(gold.value, answer.value)]
-    else:
-        pairs = [(gold.value, answer.value)]
-        pairs.append((gold.value / 100, answer.value) if gold.percent else (gold.value, answer.value / 100))
-    if any(left == right for left, right in pairs):
+    shares = [literal.value / 100 if literal.percent else literal.value for literal in (gold, answer)]
+    if gold.value == answer.value or shares[0] == shares[1]:
         return True
     if gold.unit is None and answer.unit is not None:
         return gold.value.denominator > 1 and _approximates(answer, gold.value)

@@ -35,7 +35,6 @@ CHECKS = (
     model.check_chat_template,
     model.check_model_files,
     model.check_context,
-    data.check_vocabulary,
     data.check_prompts,
     outputs.check_folders,
     outputs.check_resume,

@@ -49,10 +49,11 @@ def own_data_set(config: DictConfig) -> bool:
     return OmegaConf.select(config, "data.custom_cls.path") is not None
 
 
-def parquet_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
-    """Those of the local data files that verl's own data set reads as parquet."""
-    if not own_data_set(config):
-        yield from ((key, file) for key, file in local_data_files(config) if file.suffix == ".parquet")
+def parquet_files(config: DictConfig, keys: tuple[str, ...] = KEYS) -> list[tuple[str, Path]]:
+    """Those of the local data files under these keys that verl's own data set reads as parquet."""
+    if own_data_set(config):
+        return []
+    return [(key, file) for key, file in local_data_files(config) if key in keys and file.suffix == ".parquet"]
 
 
 def check_columns(config: DictConfig) -> None:
@@ -102,7 +103,7 @@ def check_rollout_counts(config: DictConfig) -> None:
     """Check that all validation files have the column ``__rollout_n__``, or none: verl joins them."""
     import pyarrow.parquet as pq
 
-    files = [file for key, file in parquet_files(config) if key == "data.val_files"]
+    files = [file for _, file in parquet_files(config, ("data.val_files",))]
     without = [str(file) for file in files if "__rollout_n__" not in pq.read_schema(file).names]
     if without and len(without) < len(files):
         raise Refusal(
@@ -116,7 +117,7 @@ def check_steps(config: DictConfig) -> None:
     """Check that the training set has prompts for one step, and the epochs for all steps that are asked for."""
     import pyarrow.parquet as pq
 
-    files = [file for key, file in parquet_files(config) if key == "data.train_files"]
+    files = [file for _, file in parquet_files(config, ("data.train_files",))]
     named = OmegaConf.select(config, "data.train_files")
     if config.trainer.get("val_only") or len(files) < (1 if isinstance(named, str) else len(named)):
         return
@@ -141,37 +142,16 @@ def check_steps(config: DictConfig) -> None:
         )
 
 
-def check_vocabulary(config: DictConfig) -> None:
-    """Check that the model has every token that its tokenizer makes of the first prompt of each key."""
-    folder, tokens_of = local_model(config), prompt_tokenizer(config)
-    if folder is None or tokens_of is None:
-        return
-    vocabulary = model_config(folder).get("vocab_size", math.inf)
-    for key in KEYS:
-        for file, messages in prompts_of(config, key):
-            try:
-                token = max(tokens_of(key, file, messages), default=0)
-            except ValueError:
-                continue  # check_prompts says so, or verl leaves it out
-            if token >= vocabulary:
-                raise Refusal(
-                    "actor_rollout_ref.model.path",
-                    f": the model in {folder} has {vocabulary} tokens, but its tokenizer makes the token {token} of "
-                    f"{key}",
-                    "set it to a model with its own tokenizer",
-                )
-            break
-
-
 def check_prompts(config: DictConfig) -> None:
-    """Check that enough prompts are short enough, reading as few rows as that takes.
+    """Check that enough prompts are short enough, and that the model has their tokens.
 
-    Where verl filters overlong prompts there must be a batch of others. Where it does not, it cuts them off at the
-    left, and they cannot all be such.
+    As few rows are read as that takes. Where verl filters overlong prompts there must be a batch of others. Where it
+    does not, it cuts them off at the left, and they cannot all be such.
     """
-    tokens_of = prompt_tokenizer(config)
+    folder, tokens_of = local_model(config), prompt_tokenizer(config)
     if tokens_of is None:
         return
+    vocabulary = model_config(folder).get("vocab_size", math.inf) if folder else math.inf
     limit, filtered = config.data.max_prompt_length, config.data.filter_overlong_prompts
     for key in KEYS[1:] if config.trainer.get("val_only") else KEYS:
         batch = filtered and key == "data.train_files"
@@ -179,12 +159,20 @@ def check_prompts(config: DictConfig) -> None:
         refused = None
         for file, messages in prompts_of(config, key):
             try:
-                lengths.append(len(tokens_of(key, file, messages)))
+                tokens = tokens_of(key, file, messages)
             except ValueError as error:
                 if not filtered:
                     raise
                 refused = error  # verl leaves it out, too
                 continue
+            if (token := max(tokens, default=0)) >= vocabulary:
+                raise Refusal(
+                    "actor_rollout_ref.model.path",
+                    f": the model in {folder} has {vocabulary} tokens, but its tokenizer makes the token {token} of "
+                    f"{key}",
+                    "set it to a model with its own tokenizer",
+                )
+            lengths.append(len(tokens))
             short += lengths[-1] <= limit
             if short == needed:
                 break
@@ -203,10 +191,9 @@ def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[Path, list[dict]]
     """(file, messages) of each row of the parquet files under this key, read in small batches."""
     import pyarrow.parquet as pq
 
-    for of_key, file in parquet_files(config):
-        if of_key == key:
-            for batch in pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key]):
-                yield from ((file, messages) for messages in batch.column(0).to_pylist())
+    for _, file in parquet_files(config, (key,)):
+        for batch in pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key]):
+            yield from ((file, messages) for messages in batch.column(0).to_pylist())
 
 
 def prompt_tokenizer(config: DictConfig) -> Callable[[str, Path, list[dict]], list[int]] | None:
