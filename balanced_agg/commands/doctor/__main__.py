@@ -21,10 +21,10 @@ def judged(name: str | None, overrides: Sequence[str]) -> Iterator[Check]:
     try:
         import verl  # noqa: F401
 
-        from balanced_agg.commands.doctor import machine, recipe_lines, services, verl_lines
+        from balanced_agg.commands.doctor import machine, recipe_lines, verl_lines
         from balanced_agg.commands.doctor.recipe import Recipe, examine
     except Exception as error:  # whatever a broken installation raises
-        remedy = "see the versions above; try: python -c 'import verl'. The rest is looked at once that works"
+        remedy = "see the versions above; try: python -c 'import verl'. The rest can be checked once that works"
         yield Check("verl", FAIL, f"cannot be imported: {described(error)}", remedy)
         return
     plugin, recipe = verl_lines.check_plugin(), Recipe()
@@ -33,12 +33,11 @@ def judged(name: str | None, overrides: Sequence[str]) -> Iterator[Check]:
         recipe = examine(name, overrides) if name else recipe
         yield from verl_lines.check_devices(recipe)
     yield from machine.check_machine(recipe)
-    yield from services.check_services(recipe)
     yield from recipe_lines.check_recipe(recipe)
 
 
 def main(file: Path, name: str | None = None, *overrides: str) -> None:
-    with file.open("w", buffering=1) as lines:  # each is there before the next one is looked for
+    with file.open("w", buffering=1) as lines:  # each is there before the next check begins
         try:
             for check in judged(name, overrides):
                 lines.write(json.dumps(asdict(check)) + "\n")

@@ -9,7 +9,7 @@ OK, WARN, FAIL = "ok", "warn", "FAIL"
 @dataclass(frozen=True)
 class Check:
     """Attributes:
-    check: what was looked at.
+    check: its subject.
     status: "ok"; "warn" for what works in part or only for some runs; "FAIL" for what keeps a run from working.
     detail: what was found.
     remedy: what to do about it; empty where nothing needs doing.
@@ -38,5 +38,5 @@ def described(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-class DoesNotCompose(Exception):
+class DoesNotCompose(ValueError):
     """Hydra cannot compose the recipe with its overrides; the message is one line of Hydra's."""

@@ -14,22 +14,19 @@ from rich.text import Text
 from balanced_agg.commands import train
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, DoesNotCompose
 from balanced_agg.commands.recipes import check_recipe_name, root
-from balanced_agg.commands.terminal import messages, print_lines, print_table, results
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_lines, print_table, results
 
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 SECONDS = 180  # importing verl takes 5 to 10 on a slow machine, more beside a run
 
 
 def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
-    """Print the report; 0 without a failure, 1 with one, 2 for a recipe that is none or does not compose."""
-    try:
+    """Print the report; the exit code is 1 with a failure, 2 for a recipe that is none or does not compose."""
+    with errors_in_one_line("doctor"):
         if recipe:
             check_recipe_name(recipe)
         with messages.status("importing verl, asking Ray and wandb"):
             checks = judge([recipe, *overrides] if recipe else [])
-    except (ValueError, DoesNotCompose) as error:
-        messages.print(f"balanced-agg doctor: {error}", markup=False)
-        return 2
     if as_json:
         print(json.dumps([asdict(check) | {"status": check.status.lower()} for check in checks], indent=2))
     else:

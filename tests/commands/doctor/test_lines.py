@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from balanced_agg.commands.doctor import machine, services, verl_lines, versions
-from balanced_agg.commands.doctor.check import FAIL, OK, WARN
-from balanced_agg.commands.doctor.recipe import Recipe, Refused
-from balanced_agg.commands.doctor.services import check_ray, check_wandb
+from balanced_agg.commands.doctor import machine, verl_lines, versions
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
+from balanced_agg.commands.doctor.machine import check_ray, check_wandb
+from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.commands.doctor.verl_lines import check_devices, check_plugin
 from balanced_agg.plugin.checks import outputs
 from tests.commands.doctor.test_recipe_lines import cluster_of
@@ -68,7 +68,7 @@ def test_a_platform_whose_device_torch_does_not_find_is_a_failure(with_gpus):
     assert platform.status == FAIL and "built without CUDA" in platform.remedy
     with_gpus()
     assert "driver" in devices()["platform"].remedy
-    assert "platform" not in devices(Recipe(refusals=[Refused("gpus", "8 are needed")]))  # which says it
+    assert "platform" not in devices(Recipe(refusals=[Check("refused: gpus", FAIL, "8 are needed")]))  # which says it
 
 
 @pytest.mark.parametrize(("platform", "remedy"), [("tpu", "unset VERL_PLATFORM"), ("cpu", "load the plugin")])
@@ -209,7 +209,7 @@ def no_cluster(monkeypatch, tmp_path):
 
 
 def test_without_a_cluster_none_is_touched_and_the_one_that_verl_starts_is_told(monkeypatch, with_gpus, no_cluster):
-    monkeypatch.setattr(services, "ask_ray", lambda address: pytest.fail("joined a cluster"))
+    monkeypatch.setattr(machine, "ask_ray", lambda address: pytest.fail("joined a cluster"))
     with_gpus(*[H100] * 8)
     assert f"of {os.cpu_count()} CPUs and 8 GPUs" in check_ray(Recipe()).detail
     monkeypatch.setenv("RAY_ADDRESS", "local")
@@ -218,7 +218,7 @@ def test_without_a_cluster_none_is_touched_and_the_one_that_verl_starts_is_told(
 
 def test_a_running_cluster_is_told_with_what_is_free(monkeypatch, no_cluster):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(services, "ask_ray", lambda address: cluster_of((64, 8), (64, 8), free=(100, 4)))
+    monkeypatch.setattr(machine, "ask_ray", lambda address: cluster_of((64, 8), (64, 8), free=(100, 4)))
     line = check_ray(Recipe())
     assert line.status == OK
     assert "at 10.0.0.1:6379: 2 nodes, 128 CPUs (100 free), 16 GPUs (4 free)" in line.detail
@@ -226,19 +226,19 @@ def test_a_running_cluster_is_told_with_what_is_free(monkeypatch, no_cluster):
 
 def test_a_cluster_that_cannot_be_joined_is_a_failure_naming_where_it_was_looked_for(monkeypatch, no_cluster):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(services, "ask_ray", lambda address: {"error": "no answer within 20 s"})
+    monkeypatch.setattr(machine, "ask_ray", lambda address: {"error": "no answer within 20 s"})
     line = check_ray(Recipe())
     assert line.status == FAIL and "10.0.0.1:6379, which RAY_ADDRESS names" in line.detail
     assert "unset RAY_ADDRESS" in line.remedy
 
 
 def test_a_cluster_that_does_not_answer_costs_the_process_that_asks(monkeypatch):
-    monkeypatch.setattr(services, "ASK_RAY", "import os; print('noise'); os.abort()")
-    services.ask_ray.cache_clear()
-    assert services.ask_ray("10.0.0.1:1") == {"error": "exit status -6"}
-    monkeypatch.setattr(services, "ASK_RAY", "import time; time.sleep(60)")
-    monkeypatch.setattr(services, "RAY_SECONDS", 0.5)
-    assert services.ask_ray("10.0.0.1:2") == {"error": "no answer within 0.5 s"}
+    monkeypatch.setattr(machine, "ASK_RAY", "import os; print('noise'); os.abort()")
+    machine.ask_ray.cache_clear()
+    assert machine.ask_ray("10.0.0.1:1") == {"error": "exit status -6"}
+    monkeypatch.setattr(machine, "ASK_RAY", "import time; time.sleep(60)")
+    monkeypatch.setattr(machine, "RAY_SECONDS", 0.5)
+    assert machine.ask_ray("10.0.0.1:2") == {"error": "no answer within 0.5 s"}
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from balanced_agg.commands.doctor import recipe as examined
-from balanced_agg.commands.doctor.check import DoesNotCompose
+from balanced_agg.commands.doctor.check import FAIL, DoesNotCompose
 from balanced_agg.commands.doctor.recipe import Recipe, examine, refusals
-from balanced_agg.commands.doctor.recipe_lines import checkpoints_on_disk
+from balanced_agg.commands.doctor.recipe_lines import check_recipe, checkpoints_on_disk
 from balanced_agg.plugin.checks import CHECKS
 from tests.composed import ROOT, compose_recipe, stand_in_data
 from tests.plugin.guard.test_resume import Trainer
@@ -35,7 +35,7 @@ def refused(tmp_path):
     def checks(*overrides: str) -> set[str]:
         config = compose_recipe("arithmetic", *overrides)
         stand_in_data(config, tmp_path)
-        return {refusal.check for refusal in refusals(config)}
+        return {refusal.check.removeprefix("refused: ") for refusal in refusals(config)}
 
     return checks
 
@@ -62,7 +62,7 @@ def test_what_comes_of_a_refusal_is_not_another_one(refused):
 def test_missing_data_is_named_once():
     config = compose_recipe("arithmetic", "data.train_files=/nowhere/a.parquet", "data.val_files=/nowhere/b.parquet")
     (refusal,) = refusals(config)
-    assert refusal.check == "data_files"
+    assert refusal.check == "refused: data_files"
 
 
 def test_hardware_cpu_without_its_platform_is_refused_as_the_launcher_would(monkeypatch):
@@ -78,12 +78,13 @@ def test_what_does_not_compose_is_one_line_that_names_it(override, said):
         examine("arithmetic", [override])
 
 
-def test_a_platform_that_verl_does_not_know_is_the_recipes_error(monkeypatch):
+def test_a_platform_that_verl_does_not_know_is_one_failure_of_the_recipe(monkeypatch):
     def unknown(config):
         raise ValueError("Unknown platform 'tpu'")
 
     monkeypatch.setattr(examined, "auto_set_device", unknown)
-    assert examine("arithmetic", []).error == "ValueError: Unknown platform 'tpu'"
+    (line,) = check_recipe(examine("arithmetic", []))
+    assert (line.status, line.detail) == (FAIL, "arithmetic: ValueError: Unknown platform 'tpu'")
 
 
 def config_of(save_freq=10, keep=None, steps=40, async_save=False, **trainer):

@@ -81,7 +81,7 @@ def test_a_mistake_is_refused_with_the_key_to_change(case, good, tmp_path, monke
         validate_config(config, use_reference_policy=False, use_critic=False)
     assert type(launch.value) is ValueError
     (said,) = refusals(config)  # by the doctor: once, in the same words
-    assert str(launch.value) == f"{said.what}; {said.remedy}"
+    assert str(launch.value) == f"{said.detail}; {said.remedy}"
 
 
 WORKS = {
