@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.table import CAPTION, HEADER, cells, markdown, remarks, summarize
 from balanced_agg.commands.evaluate.target import SHARDS, Target, last_of_each_key, resolve_target
 from balanced_agg.commands.recipes import root
-from balanced_agg.commands.terminal import messages, print_table
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
 
 
 def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
@@ -22,11 +22,8 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) 
 
     With --json nothing but JSON is on stdout: the run's log is on stderr.
     """
-    try:
+    with errors_in_one_line("evaluate"):
         target = resolve_target(name, recipe)
-    except ValueError as error:
-        messages.print(f"balanced-agg evaluate: {error}", markup=False)
-        return 2
     for override in overrides:
         if override.startswith("run.dir="):
             target.results = Path(override.partition("=")[2]).resolve()
@@ -78,7 +75,16 @@ def report(target: Target) -> dict:
         asked([root() / file for file in files], sampling.n),
         complete=config.data.val_max_samples <= 0,
     )
-    summary = {"evaluated": target.name, "recipe": target.recipe, **conditions(config, files), **summarize(benchmarks)}
+    summary = {
+        "evaluated": target.name,
+        "recipe": target.recipe,
+        # What a score depends on besides the weights.
+        "sampling": {key: sampling[key] for key in ("do_sample", "temperature", "top_p", "top_k")},
+        "max_response_length": config.data.max_response_length,
+        "seed": config.run.seed,
+        "files": files,
+        **summarize(benchmarks),
+    }
     for name, text in (
         ("evaluation.json", json.dumps(summary, indent=2) + "\n"),
         ("evaluation.md", markdown(summary, target.name)),
@@ -86,14 +92,3 @@ def report(target: Target) -> dict:
         with atomic_write(target.results / name) as unfinished:
             unfinished.write_text(text)
     return summary
-
-
-def conditions(config: DictConfig, files: list[str]) -> dict:
-    """What a score depends on besides the weights."""
-    sampling = config.actor_rollout_ref.rollout.val_kwargs
-    return {
-        "sampling": {key: sampling[key] for key in ("do_sample", "temperature", "top_p", "top_k")},
-        "max_response_length": config.data.max_response_length,
-        "seed": config.run.seed,
-        "files": files,
-    }

@@ -1,33 +1,35 @@
-"""verl's dump of a validation, as one list of samples for each problem of each benchmark."""
+"""verl's dump of a validation, as the results of each problem of each benchmark."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from balanced_agg.runs import verl_keys
 
 
 @dataclass
 class Benchmark:
-    """The samples of one data source, in one list for each problem.
+    """The results of one data source; each array has an entry for each problem.
 
-    `accuracy` has k entries for each problem, 0 or 1; the others one for each response that came.
+    Attributes:
+        k: responses asked for each problem. Those that never came count as wrong, and are in nothing else.
+        right: responses that are right.
+        came: responses that came.
+        tokens, truncated, grader_failed: sums over the responses that came.
     """
 
     name: str
-    responses: int  # k: asked for each problem
-    accuracy: list[list[float]] = field(default_factory=list)
-    tokens: list[list[float]] = field(default_factory=list)
-    truncated: list[list[float]] = field(default_factory=list)
-    grader_failed: list[list[float]] = field(default_factory=list)
-
-    @property
-    def missing(self) -> int:
-        """Responses that were asked for and never came; they count as wrong."""
-        return sum(map(len, self.accuracy)) - sum(map(len, self.tokens))
+    k: int
+    right: np.ndarray
+    came: np.ndarray
+    tokens: np.ndarray
+    truncated: np.ndarray
+    grader_failed: np.ndarray
 
 
 def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]:
@@ -47,8 +49,8 @@ def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]
 def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = True) -> list[Benchmark]:
     """The benchmarks of one dump, in the order of `rollouts` (see :func:`asked`).
 
-    Responses that failed in the rollout are absent from the dump. They count as wrong, as in verl's own metric, and are
-    in no length. With `complete` False only a part of the files was asked: problems without a response are left out.
+    Responses that failed in the rollout are absent from the dump, and wrong in verl's own metric too. With `complete`
+    False only a part of the files was asked: problems without a response are left out.
 
     ValueError if problems of one data source were asked for different numbers of responses (mean@k has no k then), or
     if the dump holds a data source or more problems than were asked.
@@ -69,12 +71,13 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = Tr
         problems = list(by_problem[name].values())
         if len(problems) > len(counts):
             raise ValueError(f"{dump}: {len(problems)} problems of {name}, but {len(counts)} were asked")
-        benchmark = Benchmark(name, responses=counts[0])
-        for samples in problems + [[]] * (len(counts) - len(problems) if complete else 0):
-            absent = benchmark.responses - len(samples)
-            benchmark.accuracy.append([float(sample["acc"]) for sample in samples] + [0.0] * absent)
-            benchmark.tokens.append([sample["response_tokens"] for sample in samples])
-            benchmark.truncated.append([sample["truncated"] for sample in samples])
-            benchmark.grader_failed.append([sample["grader_failed"] for sample in samples])
-        benchmarks.append(benchmark)
+        if complete:
+            problems += [[]] * (len(counts) - len(problems))
+        sums = {
+            field: np.array([sum(sample[field] for sample in samples) for samples in problems], dtype=float)
+            for field in ("acc", "response_tokens", "truncated", "grader_failed")
+        }
+        came = np.array([len(samples) for samples in problems], dtype=float)
+        right, *others = sums.values()
+        benchmarks.append(Benchmark(name, counts[0], right, came, *others))
     return benchmarks

@@ -1,21 +1,13 @@
-"""mean@k, pass@k and means over responses, with bootstrap intervals."""
+"""pass@k, and means with bootstrap intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
 DRAWS = 10_000
-
-
-@dataclass
-class Estimate:
-    """A mean over problems and its 95 % interval (percentiles of a bootstrap over problems)."""
-
-    value: float
-    low: float
-    high: float
+# A mean and its 95 % interval (percentiles of a bootstrap over problems): value, low, high.
+Estimate = dict[str, float]
 
 
 def pass_at(k: int, responses: int, right: int) -> float:
@@ -30,51 +22,37 @@ def pass_at(k: int, responses: int, right: int) -> float:
     return 1 - comb(responses - right, k) / comb(responses, k)
 
 
-def mean_at_k(accuracy: Sequence[Sequence[float]]) -> np.ndarray:
-    """Share of right responses of each problem; (problems, k) -> (problems,)."""
-    return np.asarray(accuracy, dtype=float).mean(axis=1)
+def estimate(sums: np.ndarray, sizes: np.ndarray) -> Estimate | None:
+    """Sum of `sums` over sum of `sizes`; both (problems,). None where all sizes are 0.
+
+    Sizes of 1 give the mean of the problems' scores, numbers of responses the mean over responses. A single problem has
+    an interval of no width.
+    """
+    if not sizes.sum():
+        return None
+    return _interval(float(sums.sum() / sizes.sum()), _resampled(sums, sizes, seed=0))
 
 
-def pass_at_k(accuracy: Sequence[Sequence[float]], k: int) -> np.ndarray:
-    """pass@k of each problem; (problems, n) with n >= k -> (problems,)."""
-    return np.array([pass_at(k, len(row), int(sum(row))) for row in accuracy])
+def mean_of(benchmarks: Sequence[np.ndarray]) -> Estimate:
+    """Unweighted mean over benchmarks of their problems' mean scores, each (problems,) and resampled on its own.
+
+    The paper's Table 1 averages benchmarks so.
+    """
+    draws = [_resampled(scores, np.ones_like(scores), seed) for seed, scores in enumerate(benchmarks)]
+    return _interval(float(np.mean([scores.mean() for scores in benchmarks])), np.mean(draws, axis=0))
 
 
-def bootstrap_counts(problems: int, seed: int) -> np.ndarray:
-    """How often each problem is in each of DRAWS samples of as many problems, with replacement; (DRAWS, problems).
+def _resampled(sums: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
+    """The ratio in DRAWS samples of as many problems, with replacement, but for samples whose sizes are all 0.
 
     Problems, not responses, are drawn: the responses to one problem are not independent evidence of a benchmark.
     """
-    return np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=DRAWS)
-
-
-def bootstrap_means(scores: np.ndarray, seed: int) -> np.ndarray:
-    """Means of DRAWS samples of problems; (problems,) -> (DRAWS,)."""
-    return bootstrap_counts(len(scores), seed) @ scores / len(scores)
-
-
-def estimate(scores: np.ndarray, seed: int = 0) -> Estimate:
-    """Mean of the problems' scores. A single problem has an interval of no width."""
-    return interval(float(scores.mean()), bootstrap_means(scores, seed))
-
-
-def estimate_over_responses(values: Sequence[Sequence[float]], seed: int = 0) -> Estimate | None:
-    """Mean over the responses to all problems, one inner list for each problem; None if there are no responses."""
-    sums, sizes = (np.array([function(row) for row in values], dtype=float) for function in (sum, len))
-    if not sizes.sum():
-        return None
-    counts = bootstrap_counts(len(sums), seed)
-    # A sample may consist of problems without a response: it has no mean.
+    problems = len(sums)
+    counts = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=DRAWS)
     drawn = counts @ sizes
-    return interval(float(sums.sum() / sizes.sum()), (counts @ sums)[drawn > 0] / drawn[drawn > 0])
+    return (counts @ sums)[drawn > 0] / drawn[drawn > 0]
 
 
-def mean_of(benchmarks: Sequence[np.ndarray], seed: int = 0) -> Estimate:
-    """Unweighted mean over benchmarks, each resampled on its own (the paper's Table 1 averages benchmarks)."""
-    draws = np.mean([bootstrap_means(scores, seed + i) for i, scores in enumerate(benchmarks)], axis=0)
-    return interval(float(np.mean([scores.mean() for scores in benchmarks])), draws)
-
-
-def interval(value: float, draws: np.ndarray) -> Estimate:
+def _interval(value: float, draws: np.ndarray) -> Estimate:
     low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return {"value": value, "low": float(low), "high": float(high)}

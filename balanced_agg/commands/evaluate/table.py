@@ -1,17 +1,12 @@
 """The results of one evaluation: as data, as rows of text, and as Markdown."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from balanced_agg.commands.evaluate.samples import Benchmark
-from balanced_agg.commands.evaluate.statistics import (
-    estimate,
-    estimate_over_responses,
-    mean_at_k,
-    mean_of,
-    pass_at_k,
-)
+from balanced_agg.commands.evaluate.statistics import Estimate, estimate, mean_of, pass_at
 
 HEADER = ("benchmark", "problems", "k", "mean@k", "pass@k", "tokens", "truncated")
 MEAN = "mean"
@@ -29,56 +24,40 @@ def summarize(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
     and k, response_tokens (mean), truncated and grader_failed (shares of the responses that came). Under "mean" stands
     the unweighted mean of the benchmarks, where there are several.
     """
-    rows = {}
+    rows, at_k = {}, {"mean@k": [], "pass@k": []}
     for benchmark in benchmarks:
-        k = benchmark.responses
-        passes = [1 << power for power in range(k.bit_length()) if 1 << power < k] + [k]
-        estimates = {
-            "mean@k": estimate(mean_at_k(benchmark.accuracy)),
-            **{f"pass@{j}": estimate(pass_at_k(benchmark.accuracy, j)) for j in passes},
-            "response_tokens": estimate_over_responses(benchmark.tokens),
-            "truncated": estimate_over_responses(benchmark.truncated),
-            "grader_failed": estimate_over_responses(benchmark.grader_failed),
-        }
+        k, ones = benchmark.k, np.ones_like(benchmark.right)
+        powers = [1 << power for power in range(k.bit_length()) if 1 << power < k]
+        passes = {j: np.array([pass_at(j, k, int(right)) for right in benchmark.right]) for j in [*powers, k]}
+        at_k["mean@k"].append(benchmark.right / k)
+        at_k["pass@k"].append(passes[k])
         rows[benchmark.name] = {
-            "problems": len(benchmark.accuracy),
+            "problems": len(benchmark.right),
             "k": k,
-            "missing": benchmark.missing,
-            **{name: asdict(found) if found else None for name, found in estimates.items()},
+            "missing": int(k * len(benchmark.right) - benchmark.came.sum()),
+            "mean@k": estimate(benchmark.right / k, ones),
+            **{f"pass@{j}": estimate(scores, ones) for j, scores in passes.items()},
+            "response_tokens": estimate(benchmark.tokens, benchmark.came),
+            "truncated": estimate(benchmark.truncated, benchmark.came),
+            "grader_failed": estimate(benchmark.grader_failed, benchmark.came),
         }
-    summary: dict[str, Any] = {"benchmarks": rows}
-    if len(benchmarks) > 1:
-        summary[MEAN] = {
-            "mean@k": asdict(mean_of([mean_at_k(b.accuracy) for b in benchmarks])),
-            "pass@k": asdict(mean_of([pass_at_k(b.accuracy, b.responses) for b in benchmarks])),
-        }
-    return summary
+    mean = {name: mean_of(scores) for name, scores in at_k.items()} if len(benchmarks) > 1 else None
+    return {"benchmarks": rows} | ({MEAN: mean} if mean else {})
 
 
 def cells(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row of text per benchmark, and one for their mean."""
-
-    def percent(found: dict[str, float] | None) -> str:
-        return written(found, 100, 1)
-
-    rows = [
-        (
-            name,
-            str(row["problems"]),
-            str(row["k"]),
-            percent(row["mean@k"]),
-            percent(row[f"pass@{row['k']}"]),
-            written(row["response_tokens"], 1, 0),
-            percent(row["truncated"]),
-        )
-        for name, row in summary["benchmarks"].items()
-    ]
+    rows = []
+    for name, row in summary["benchmarks"].items():
+        scores = (written(row[key], 100, 1) for key in ("mean@k", f"pass@{row['k']}"))
+        lengths = written(row["response_tokens"], 1, 0), written(row["truncated"], 100, 1)
+        rows.append((name, str(row["problems"]), str(row["k"]), *scores, *lengths))
     if MEAN in summary:
-        rows.append((MEAN, "", "", percent(summary[MEAN]["mean@k"]), percent(summary[MEAN]["pass@k"]), "", ""))
+        rows.append((MEAN, "", "", *(written(summary[MEAN][key], 100, 1) for key in ("mean@k", "pass@k")), "", ""))
     return rows
 
 
-def written(found: dict[str, float] | None, scale: int, digits: int) -> str:
+def written(found: Estimate | None, scale: int, digits: int) -> str:
     if found is None:
         return "-"
     value, low, high = (f"{scale * found[key]:.{digits}f}" for key in ("value", "low", "high"))

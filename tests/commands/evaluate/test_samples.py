@@ -29,21 +29,21 @@ def test_responses_are_grouped_by_problem_and_lengths_pooled(tmp_path):
         tmp_path, ("p_0_0", "a", 1.0, 10, 0.0), ("q_0_0", "a", 0.0, 30, 1.0), ("p_1_0", "a", 0.0, 20, 0.0)
     )
     (benchmark,) = read_samples(dump, {"a": [2, 2]})
-    assert sorted(benchmark.accuracy) == [[0.0, 0.0], [1.0, 0.0]]
-    assert sorted(benchmark.tokens) == [[10, 20], [30]]
-    assert (sorted(benchmark.truncated), benchmark.missing) == ([[0.0, 0.0], [1.0]], 1)
+    assert (benchmark.k, benchmark.right.tolist(), benchmark.came.tolist()) == (2, [1, 0], [2, 1])
+    assert (benchmark.tokens.tolist(), benchmark.truncated.tolist()) == ([30, 30], [0, 1])
 
 
 def test_a_problem_that_never_came_back_counts_as_wrong(tmp_path):
     dump = write_dump(tmp_path, ("p_0_0", "a", 1.0, 10, 0.0))
     (benchmark,) = read_samples(dump, {"a": [1, 1, 1]})
-    assert (benchmark.accuracy, benchmark.missing, benchmark.tokens) == ([[1.0], [0.0], [0.0]], 2, [[10], [], []])
+    assert (benchmark.right.tolist(), benchmark.came.tolist()) == ([1, 0, 0], [1, 0, 0])
+    assert benchmark.tokens.tolist() == [10, 0, 0]
 
 
 def test_problems_that_were_not_asked_are_not_counted(tmp_path):
     dump = write_dump(tmp_path, ("p_0_0", "a", 1.0, 10, 0.0))
     (benchmark,) = read_samples(dump, {"a": [1, 1, 1]}, complete=False)
-    assert (benchmark.accuracy, benchmark.missing) == ([[1.0]], 0)
+    assert (benchmark.right.tolist(), benchmark.came.tolist()) == ([1], [1])
 
 
 def test_benchmarks_keep_the_order_of_the_files(tmp_path):

@@ -2,13 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from balanced_agg.commands.evaluate.samples import Benchmark
 from balanced_agg.commands.evaluate.table import cells, markdown, summarize
 
-EASY = Benchmark("easy", 2, [[1.0, 1.0], [1.0, 0.0]], [[10, 20], [30, 40]], [[0.0, 0.0], [0.0, 1.0]], [[0.0] * 2] * 2)
-HARD = Benchmark("hard", 4, [[0.0] * 4], [[5.0]], [[0.0]], [[1.0]])
+
+def benchmark(name: str, k: int, **arrays: list[float]) -> Benchmark:
+    return Benchmark(name, k, **{field: np.array(values, dtype=float) for field, values in arrays.items()})
+
+
+EASY = benchmark("easy", 2, right=[2, 1], came=[2, 2], tokens=[30, 70], truncated=[0, 1], grader_failed=[0, 0])
+HARD = benchmark("hard", 4, right=[0], came=[1], tokens=[5], truncated=[0], grader_failed=[1])
 
 
 def test_the_summary_holds_every_figure_and_survives_json():
@@ -28,7 +34,7 @@ def test_a_single_benchmark_has_no_mean_row():
 
 
 def test_a_benchmark_without_any_response_is_shown_as_such():
-    summary = summarize([Benchmark("none", 1, [[0.0]], [[]], [[]], [[]])])
+    summary = summarize([benchmark("none", 1, right=[0], came=[0], tokens=[0], truncated=[0], grader_failed=[0])])
     assert summary["benchmarks"]["none"]["response_tokens"] is None
     assert "| none | 1 | 1 | 0.0 [0.0–0.0] | 0.0 [0.0–0.0] | - | - |" in markdown(summary, "x")
 
