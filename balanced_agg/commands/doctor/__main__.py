@@ -11,13 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from balanced_agg.commands.doctor.check import FAIL, OK, Check, DoesNotCompose, described
-from balanced_agg.commands.doctor.versions import check_interpreter, check_versions
+from balanced_agg.commands.doctor.versions import check_versions
 
 
 def judged(name: str | None, overrides: Sequence[str]) -> Iterator[Check]:
     """Yield the lines of the report. DoesNotCompose if the recipe does not compose."""
     yield from check_versions()
-    yield from check_interpreter()
     try:
         import verl  # noqa: F401
 

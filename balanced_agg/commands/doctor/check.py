@@ -21,6 +21,11 @@ class Check:
     remedy: str = ""
 
 
+def warn_with(remedy: str, check: str, detail: str) -> Check:
+    """A warning with this remedy; "ok" where that is empty."""
+    return Check(check, WARN if remedy else OK, detail, remedy)
+
+
 def gigabytes(count: float) -> str:
     """Bytes as people write them: 16 GB, 1.5 GB, 12 MB."""
     if count < 1e9:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, described, gigabytes
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, described, gigabytes, warn_with
 from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.commands.recipes import root
 from balanced_agg.plugin.checks.cluster import RAY_INIT, named_cluster, ray_address_file
@@ -38,11 +38,14 @@ print(json.dumps({"nodes": nodes, "free": ray.available_resources()}))
 
 def check_machine(recipe: Recipe) -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0))
-    few = "" if cores > 1 else "one core is slow: the smallest recipe was tested on two"
-    yield Check("CPU cores", WARN if few else OK, str(cores), few)
-    yield _memory()
-    yield _shared_memory(recipe.get(f"{RAY_INIT}.object_store_memory"))
-    yield from _disk(recipe)
+    yield warn_with(
+        "one core is slow: the smallest recipe was tested on two" if cores < 2 else "", "CPU cores", str(cores)
+    )
+    total, available = memory()
+    remedy = f"end other programs: the smallest run takes {gigabytes(SMALLEST_RUN)}" if available < SMALLEST_RUN else ""
+    yield warn_with(remedy, "memory", f"{gigabytes(available)} free of {gigabytes(total)}")
+    yield check_shared_memory(recipe.get(f"{RAY_INIT}.object_store_memory"))
+    yield from check_disk(recipe)
     if not recipe.refused_by("cluster"):
         yield check_ray(recipe)
     yield check_sandbox()
@@ -66,27 +69,19 @@ def existing(path: str | Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _memory() -> Check:
-    total, available = memory()
-    detail = f"{gigabytes(available)} free of {gigabytes(total)}"
-    if available < SMALLEST_RUN:
-        return Check("memory", WARN, detail, f"end other programs: the smallest run takes {gigabytes(SMALLEST_RUN)}")
-    return Check("memory", OK, detail)
-
-
-def _shared_memory(object_store: int | None) -> Check:
+def check_shared_memory(object_store: int | None) -> Check:
     if not SHARED_MEMORY.exists():
         return Check("/dev/shm", WARN, "not there: Ray's object store goes to disk", "mount a tmpfs on /dev/shm")
     free = shutil.disk_usage(SHARED_MEMORY).free
     needed = object_store or SMALLEST_OBJECT_STORE
+    if free >= needed:
+        return Check("/dev/shm", OK, f"{gigabytes(free)} free for Ray's object store")
     whose = "ray_kwargs.ray_init.object_store_memory" if object_store else "a small object store"
-    if free < needed:
-        remedy = f"in a container: --shm-size={needed / 1e9:.0f}g"
-        return Check("/dev/shm", WARN, f"{gigabytes(free)} free, {whose} is {gigabytes(needed)}", remedy)
-    return Check("/dev/shm", OK, f"{gigabytes(free)} free for Ray's object store")
+    detail = f"{gigabytes(free)} free, {whose} is {gigabytes(needed)}"
+    return Check("/dev/shm", WARN, detail, f"in a container: --shm-size={needed / 1e9:.0f}g")
 
 
-def _disk(recipe: Recipe) -> Iterator[Check]:
+def check_disk(recipe: Recipe) -> Iterator[Check]:
     """Where the run and its checkpoints go, and where Ray spills to."""
     folders = {"outputs": recipe.get("run.dir") or root() / "outputs"}
     saved = recipe.get("trainer.default_local_dir")
@@ -95,13 +90,12 @@ def _disk(recipe: Recipe) -> Iterator[Check]:
     for name, folder in folders.items():
         free = shutil.disk_usage(existing(folder)).free
         remedy = "make room, or set run.dir to another disk" if free < FREE_DISK else ""
-        yield Check(f"disk, {name}", WARN if remedy else OK, f"{gigabytes(free)} free in {folder}", remedy)
+        yield warn_with(remedy, f"disk, {name}", f"{gigabytes(free)} free in {folder}")
     folder = ray_address_file(recipe.config).parent
     usage = shutil.disk_usage(existing(folder))
     full = 1 - usage.free / usage.total
-    detail = f"{gigabytes(usage.free)} free in {folder}, {full:.0%} in use"
     remedy = "make room, or export RAY_TMPDIR on another disk" if full > RAY_DISK_LIMIT else ""
-    yield Check("disk, Ray", WARN if remedy else OK, detail, remedy)
+    yield warn_with(remedy, "disk, Ray", f"{gigabytes(usage.free)} free in {folder}, {full:.0%} in use")
 
 
 def cluster(recipe: Recipe) -> dict[str, Any] | None:

@@ -14,7 +14,6 @@ from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, gigabytes
 from balanced_agg.commands.doctor.machine import cluster, existing
 from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.plugin.checks.cluster import CPUS_PER_RANK, RAY_INIT, needed_cpus
-from balanced_agg.plugin.checks.data import local_data_files
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.plugin.wrapping import switched_on
 
@@ -43,8 +42,6 @@ def asked_for(recipe: Recipe) -> Iterator[Check]:
         yield placement(recipe, there)
     if not recipe.refused_by("chat_template", "model_files"):
         yield model(recipe.config.actor_rollout_ref.model.path)
-    if not recipe.refused_by("columns"):
-        yield from data(recipe)
     yield check_checkpoints(recipe)
 
 
@@ -86,16 +83,6 @@ def model(path: str) -> Check:
         return Check("model", OK, f"{path}, in the hub's cache")
     detail = f"{path} is not in the hub's cache: verl downloads it"
     return Check("model", WARN, detail, f"`hf download {path}` beforehand")
-
-
-def data(recipe: Recipe) -> Iterator[Check]:
-    """The local data files that are there, with their rows where these are counted without reading them."""
-    import pyarrow.parquet as pq
-
-    for key, file in local_data_files(recipe.config):
-        if file.exists():
-            rows = f": {pq.read_metadata(file).num_rows} rows" if file.suffix == ".parquet" else ""
-            yield Check(key.removeprefix("data."), OK, f"{file}{rows}")
 
 
 def check_checkpoints(recipe: Recipe) -> Check:

@@ -186,8 +186,8 @@ def test_a_cuda_torchvision_beside_a_cpu_torch_is_a_failure(environment):
 
 def test_a_shared_memory_below_the_object_store_is_a_warning(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=0, free=10**9))
-    assert machine._shared_memory(object_store=10**9).status == OK
-    short = machine._shared_memory(object_store=2 * 10**9)
+    assert machine.check_shared_memory(object_store=10**9).status == OK
+    short = machine.check_shared_memory(object_store=2 * 10**9)
     assert short.status == WARN and "--shm-size=2g" in short.remedy
 
 

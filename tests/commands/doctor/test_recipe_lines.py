@@ -3,8 +3,6 @@
 import shutil
 from types import SimpleNamespace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from balanced_agg.commands.doctor import recipe_lines
@@ -78,13 +76,6 @@ def test_a_model_that_verl_would_download_is_a_warning(monkeypatch):
     assert lines()["model"].status == WARN
     cached["Qwen/Qwen3-1.7B"] = "/cache/config.json"
     assert lines()["model"].status == OK
-
-
-def test_data_files_that_are_there_are_named_with_their_rows(tmp_path):
-    pq.write_table(pa.table({"prompt": ["x"] * 3}), tmp_path / "train.parquet")
-    found = lines(f"data.train_files={tmp_path}/train.parquet", f"data.val_files={tmp_path}/nowhere.parquet")
-    assert found["train_files"].detail == f"{tmp_path}/train.parquet: 3 rows"
-    assert "val_files" not in found
 
 
 def test_checkpoints_are_16_bytes_a_parameter_each(monkeypatch):
