@@ -1,1 +1,1 @@
-"""The data sets of the recipes: one small module each, from its source's layout to verl's parquet schema."""
+"""The data sets of the recipes, from the layouts of their sources to verl's parquet schema."""

@@ -42,7 +42,7 @@ class Dataset:
         data_source: which grader; "" means the data set's name.
         files: of the hub's repository, for those who download by hand; "" means all.
         k: samples for each problem in validation; None for training sets.
-        problems: how many distinct problems the whole source has, in any of its known copies.
+        problems: how many distinct problems the complete source has, in any of its known copies.
         asserted: whether another number on the hub is an error and not a warning.
         aliases: how file names for `--source` begin besides `name`, in lower-case letters and digits only.
         generate: rows of a data set that needs no source.

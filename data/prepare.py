@@ -28,23 +28,13 @@ EXAMPLES = 5  # rows named in the manifest for each reason
 ROW_GROUP_BYTES = 64 * 2**20  # LiveCodeBench's tests do not fit into memory at once
 REPEATED, CONFLICTING = "repeats an earlier row", "same prompt, another answer"
 
+EXTRA_INFO = [("index", pa.int64()), *((name, pa.string()) for name in ("split", "id", "unit", "answer_type"))]
 COLUMNS = [
     ("data_source", pa.string()),
     ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
     ("ability", pa.string()),
     ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
-    (
-        "extra_info",
-        pa.struct(
-            [
-                ("index", pa.int64()),
-                ("split", pa.string()),
-                ("id", pa.string()),
-                ("unit", pa.string()),
-                ("answer_type", pa.string()),
-            ]
-        ),
-    ),
+    ("extra_info", pa.struct(EXTRA_INFO)),
 ]
 TRAINING = pa.schema(COLUMNS)
 BENCHMARK = pa.schema([*COLUMNS, ("__rollout_n__", pa.int64())])
@@ -225,7 +215,7 @@ def check_count(dataset: Dataset, found: int, expect: int | None, from_hub: bool
         raise ValueError(f"{message}: give the right source, or --expect {found}")
     if dataset.asserted and from_hub:
         raise ValueError(f"{message}: {dataset.source} has changed; --expect {found} accepts it")
-    return f"{message}: this is not the whole of {dataset.source}"
+    return f"{message}: this is an incomplete copy of {dataset.source}"
 
 
 def intact_manifest(parquet: Path, manifest_path: Path) -> dict[str, Any] | None:

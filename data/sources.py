@@ -92,7 +92,7 @@ def local_rows(files: list[Path]) -> Iterator[Row]:
 
 def parquet_rows(files: list[Path]) -> Iterator[Row]:
     for file in files:
-        # Buffered: DAPO-Math-17k's row groups of a million rows are too large to be read whole.
+        # Buffered: DAPO-Math-17k's row groups of a million rows do not fit into memory.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
             for batch in parquet.iter_batches(ROWS_AT_ONCE):
                 yield from batch.to_pylist()

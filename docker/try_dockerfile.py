@@ -35,7 +35,7 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
             yield name.upper(), arguments.strip()
 
 
-def let_through(context: Path) -> list[PurePosixPath]:
+def build_context(context: Path) -> list[PurePosixPath]:
     """The files that .dockerignore lets into the build; ValueError unless it first keeps out all, then names some.
 
     Of Docker's patterns it knows !PATH, and **/NAME for what to keep out wherever it is.
@@ -59,7 +59,7 @@ def let_through(context: Path) -> list[PurePosixPath]:
 
 
 class Root:
-    """The folder that the steps are carried out in, and what earlier steps have set for later ones."""
+    """The root folder in which the steps run, and what earlier steps have set for later ones."""
 
     def __init__(self, folder: Path, secrets: Mapping[str, str], volumes: list[str]):
         self.folder, self.secrets, self.volumes = folder.resolve(), secrets, volumes
@@ -69,7 +69,7 @@ class Root:
         self.entrypoint: list[str] = []
         self.command: list[str] = []
 
-    def carry_out(self, name: str, arguments: str) -> None:
+    def apply(self, name: str, arguments: str) -> None:
         """One instruction but RUN; ValueError for one that is not known here."""
         substituted = re.sub(r"\$\{?(\w+)\}?", lambda found: self.variables[found[1]], arguments)
         match name:
@@ -93,7 +93,7 @@ class Root:
             case "CMD":
                 self.command = json.loads(arguments)
             case _:
-                raise ValueError(f"{name}: not an instruction that this script carries out")
+                raise ValueError(f"{name}: not an instruction that this script knows")
 
     @property
     def variables(self) -> dict[str, str]:
@@ -105,7 +105,7 @@ class Root:
     def copy(self, sources: list[str], target: PurePosixPath) -> None:
         """COPY into a folder: a file by its name, a folder by its content; FileNotFoundError for what is not there."""
         for source in map(PurePosixPath, sources):
-            files = [path for path in let_through(CONTEXT) if path.is_relative_to(source)]
+            files = [path for path in build_context(CONTEXT) if path.is_relative_to(source)]
             if not files:
                 raise FileNotFoundError(f"COPY {source}: no such file, or .dockerignore keeps it out")
             for path in files:
@@ -163,7 +163,7 @@ def main() -> None:
         if name == "RUN":
             timed(f"RUN {arguments}", root.run, arguments)
         else:
-            root.carry_out(name, arguments)
+            root.apply(name, arguments)
     command = [*root.entrypoint, *root.command]
     # Without the network: nothing is downloaded at run time.
     timed(f"user {root.user}: {shlex.join(command)}", root.execute, command, ["--unshare-net"], root.environment)

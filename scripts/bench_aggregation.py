@@ -3,7 +3,7 @@
 
 First forward and backward of one call, with the arguments that verl's worker gives for a micro-batch. Its peak memory
 is the most that is allocated at once beyond the inputs, the gradient included. Then what verl's driver computes once a
-step, on the CPU and of a whole batch.
+step, on the CPU and of a full batch.
 """
 
 import argparse

@@ -26,7 +26,7 @@ def loaded(name: str) -> ModuleType:
 
 
 check_gpu_image, try_dockerfile = loaded("check_gpu_image"), loaded("try_dockerfile")
-instructions, let_through = try_dockerfile.instructions, try_dockerfile.let_through
+instructions, build_context = try_dockerfile.instructions, try_dockerfile.build_context
 
 GPU, CPU = ROOT / "docker/Dockerfile", ROOT / "docker/Dockerfile.cpu"
 GPU_PINS = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in map(Requirement, EXTRAS["gpu"])}
@@ -94,8 +94,8 @@ def test_the_gpu_image_is_refused_if_verl_does_not_load_the_plugin(monkeypatch):
     assert found == ["verl plugin: not active: VERL_USE_EXTERNAL_PLUGINS=none leaves it out"]
 
 
-def test_every_copied_path_is_there_and_let_through(file):
-    entering = let_through(ROOT)
+def test_every_copied_path_is_there_and_in_the_build_context(file):
+    entering = build_context(ROOT)
     sources = [source for step in written(file, "COPY") for source in step.split()[:-1]]
     assert "." in sources
     assert [source for source in sources if not any(path.is_relative_to(source) for path in entering)] == []
@@ -124,7 +124,7 @@ def test_an_image_takes_in_the_sources_and_nothing_that_lies_about(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     shutil.copy(ROOT / ".dockerignore", tmp_path)
-    assert sorted(map(str, let_through(tmp_path))) == sorted(wanted)
+    assert sorted(map(str, build_context(tmp_path))) == sorted(wanted)
 
 
 def test_what_runs_is_no_root_and_stays_none(file):

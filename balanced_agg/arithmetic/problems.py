@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 DIGITS = range(10)
+MIN_STEPS, MAX_STEPS = 3, 5
 ANSWER_MARK = "#"
 
 # The answer is what stands between the last mark and the end of the response, and nothing else may
@@ -53,32 +54,21 @@ class Problem:
         return str(self.values[-1])
 
 
-def sample_problems(count: int, seed: int, min_steps: int = 3, max_steps: int = 5) -> list[Problem]:
-    """`count` distinct problems, each with a uniformly drawn number of steps (operators).
+def sample_problems(count: int, seed: int) -> list[Problem]:
+    """`count` distinct problems of MIN_STEPS to MAX_STEPS steps (operators), the number of steps drawn uniformly.
 
     The values of a problem are a random walk over the digits that never stays in place, so that every
     answer is equally likely and every operand is at least 1 (the first one may be 0).
 
-    The same arguments give the same list. A shorter list is a prefix of a longer one with the same
-    seed and step range. ``count == 0`` gives an empty list.
-
-    ValueError if the step range is empty, if `count` is negative, or if `count` is more than half of
-    all problems in the step range: drawing without repetition becomes slow near exhaustion.
+    The same arguments give the same list. A shorter list is a prefix of a longer one with the same seed.
+    There are 663 390 problems in all, and drawing without repetition becomes slow near that number.
     """
-    if not 1 <= min_steps <= max_steps:
-        raise ValueError(f"need 1 <= min_steps <= max_steps, got {min_steps} and {max_steps}")
-    available = sum(len(DIGITS) * (len(DIGITS) - 1) ** steps for steps in range(min_steps, max_steps + 1))
-    if not 0 <= count <= available // 2:
-        raise ValueError(
-            f"count must be between 0 and {available // 2} (half of the {available} problems with "
-            f"{min_steps} to {max_steps} steps), got {count}; widen the step range or ask for fewer"
-        )
     rng = random.Random(f"problems-{seed}")
     problems: dict[Problem, None] = {}  # a dict keeps the order of drawing, a set would not
     while len(problems) < count:
         value = rng.choice(DIGITS)
         operands, operators = [value], ""
-        for _ in range(rng.randint(min_steps, max_steps)):
+        for _ in range(rng.randint(MIN_STEPS, MAX_STEPS)):
             following = rng.choice([digit for digit in DIGITS if digit != value])
             operators += "+" if following > value else "-"
             operands.append(abs(following - value))
@@ -93,7 +83,6 @@ def train_validation_split(
     """Train and validation problems with no problem in common.
 
     Validation problems are drawn first, so that they do not change with `train_count`.
-    ValueError as in `sample_problems`, for the sum of both counts.
     """
     problems = sample_problems(train_count + validation_count, seed)
     return problems[validation_count:], problems[:validation_count]
@@ -103,7 +92,7 @@ def extract_answer(response_text: str) -> str | None:
     """The digit that the response marks as its final answer, or None.
 
     Only a response that ends in the mark and one digit (``...#3``, trailing whitespace allowed) has
-    an answer. A response cut off before that, or one that goes on after it, has none. Of several
+    an answer. A response cut off before that, or one that continues after it, has none. Of several
     marks only the last counts. Any string is accepted, including the empty one.
     """
     match = _MARKED_ANSWER.search(response_text)

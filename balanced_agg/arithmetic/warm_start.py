@@ -89,9 +89,7 @@ def warm_start(
 
 def _record(regime: str, seed: int, settings: WarmStartSettings, problems: Sequence[Problem]) -> dict:
     """All that determines the weights, as plain JSON values; written beside them."""
-    code = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(source.read_bytes())
+    code = b"".join(source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py")))
     texts = "\n".join(problem.text for problem in problems)
     return {
         "regime": regime,
@@ -99,7 +97,7 @@ def _record(regime: str, seed: int, settings: WarmStartSettings, problems: Seque
         "seed": seed,
         "settings": asdict(settings),
         "problems_sha256": hashlib.sha256(texts.encode()).hexdigest(),
-        "code_sha256": code.hexdigest(),
+        "code_sha256": hashlib.sha256(code).hexdigest(),
     }
 
 

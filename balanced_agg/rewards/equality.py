@@ -49,11 +49,6 @@ ROUNDING = (sympy.floor, sympy.ceiling)
 RELATIVE_NOISE = sympy.Float("1e-20", 30)
 
 
-def equals_any(golds: list[str], answer: str, relative_tolerance: float = 0.0) -> bool:
-    """Whether `answers_equal` holds for one of the golds."""
-    return any(answers_equal(gold, answer, relative_tolerance) for gold in golds)
-
-
 def answers_equal(gold: str, answer: str, relative_tolerance: float = 0.0) -> bool:
     r"""Whether `answer` states what `gold` states. Both are raw text: LaTeX with or without dollars, or plain.
 

@@ -37,10 +37,11 @@ class GraderProcesses:
         self._idle = deque(_Worker() for _ in range(processes + 1))  # the warm ones on the left, where they are taken
 
     def equals_any(self, golds: list[str], answer: str, relative_tolerance: float, time_limit: float) -> bool:
-        """`equality.equals_any`, within `time_limit` seconds of wall time after a warm worker took the task.
+        """Whether `answers_equal` holds for one of the golds.
 
-        Neither queueing nor the start of a process counts. GraderFailed if the limit is exceeded, if the worker
-        dies (also for want of memory), or if the comparison raises. RuntimeError if workers cannot start at all.
+        `time_limit` is in seconds of wall time from when a warm worker took the task: neither queueing nor the
+        start of a process counts. GraderFailed if the limit is exceeded, if the worker dies (also for want of memory),
+        or if the comparison raises. RuntimeError if workers cannot start at all.
         """
         request = {
             "golds": golds,

@@ -30,11 +30,11 @@ def main(file_descriptor: int) -> None:
         connection.send_bytes(json.dumps(message).encode("ascii"))
 
     try:
-        from balanced_agg.rewards.equality import equals_any
+        from balanced_agg.rewards.equality import answers_equal
     except ImportError as error:
         reply({"unusable": str(error)})
         return
-    equals_any([r"\frac{x}{2} + \sqrt{3}"], r"x - \pi")  # the parser builds its tables at the first use
+    answers_equal(r"\frac{x}{2} + \sqrt{3}", r"x - \pi")  # the parser builds its tables at the first use
     reply({"ready": True})
 
     while True:
@@ -44,7 +44,8 @@ def main(file_descriptor: int) -> None:
             return
         signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + ALARM_SECONDS_AFTER_LIMIT)
         try:
-            answer = {"equal": equals_any(request["golds"], request["answer"], request["relative_tolerance"])}
+            said, tolerance = request["answer"], request["relative_tolerance"]
+            answer = {"equal": any(answers_equal(gold, said, tolerance) for gold in request["golds"])}
         except MemoryError:
             sys.exit("out of memory")
         except Exception as error:

@@ -34,21 +34,9 @@ def test_fewer_problems_are_a_prefix_of_more():
 
 
 def test_sampled_problems_are_distinct_and_within_the_step_range():
-    problems = sample_problems(3000, seed=6, min_steps=2, max_steps=4)
+    problems = sample_problems(3000, seed=6)
     assert len({problem.text for problem in problems}) == 3000
-    assert {len(problem.steps) for problem in problems} == {2, 3, 4}
-
-
-def test_half_of_all_problems_can_be_sampled_but_no_more():
-    assert len(set(sample_problems(45, seed=0, min_steps=1, max_steps=1))) == 45
-    with pytest.raises(ValueError, match="between 0 and 45"):
-        sample_problems(46, seed=0, min_steps=1, max_steps=1)
-
-
-@pytest.mark.parametrize("steps", [(0, 3), (4, 3)])
-def test_empty_step_range_is_rejected(steps):
-    with pytest.raises(ValueError, match="min_steps"):
-        sample_problems(1, 0, *steps)
+    assert {len(problem.steps) for problem in problems} == {3, 4, 5}
 
 
 def test_no_problems_is_an_empty_list():

@@ -111,7 +111,7 @@ def test_manifest_tells_the_truth(tmp_path, math_500):
     assert manifest["source"] == str(math_500)
     assert manifest["source_files"] == {"math_500.parquet": sha256_of(math_500)}
     assert manifest["warnings"] == [
-        "expected 500 distinct problems, found 2: this is not the whole of HuggingFaceH4/MATH-500"
+        "expected 500 distinct problems, found 2: this is an incomplete copy of HuggingFaceH4/MATH-500"
     ]
 
 
@@ -139,14 +139,14 @@ def test_second_run_does_nothing(tmp_path, math_500):
 @pytest.mark.parametrize("damage", ["parquet", "json", "no json", "no parquet", "list"])
 def test_damaged_files_are_written_again(tmp_path, math_500, damage):
     out = tmp_path / "out"
-    whole = prepare(MATH_500, out, math_500).path.read_bytes()
+    intact = prepare(MATH_500, out, math_500).path.read_bytes()
     file = out / ("math_500.parquet" if "parquet" in damage else "math_500.json")
     if damage.startswith("no "):
         file.unlink()
     else:
         file.write_bytes(b"[]" if damage == "list" else file.read_bytes()[:-3])
     assert prepare(MATH_500, out, math_500).wrote
-    assert (out / "math_500.parquet").read_bytes() == whole
+    assert (out / "math_500.parquet").read_bytes() == intact
     assert not prepare(MATH_500, out, math_500).wrote
 
 
@@ -171,7 +171,7 @@ def test_run_killed_while_reading_leaves_nothing(tmp_path, math_500):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_run_killed_between_the_two_files_is_made_good_by_the_next(tmp_path, math_500, monkeypatch):
+def test_run_killed_between_the_two_files_is_repaired_by_the_next(tmp_path, math_500, monkeypatch):
     out = tmp_path / "out"
     other = write_parquet(tmp_path / "other.parquet", BENCHMARK_ROWS["math_500"][:1])
     prepare(MATH_500, out, other)
@@ -199,7 +199,7 @@ def test_failed_run_keeps_the_old_files(tmp_path, math_500):
     assert stamps(out) == before
 
 
-def test_two_runs_at_once_leave_whole_files(tmp_path, math_500):
+def test_two_runs_at_once_leave_complete_files(tmp_path, math_500):
     command = [sys.executable, "-m", "balanced_agg", "prepare", "math_500"]
     command += ["--source", str(math_500), "--out", str(tmp_path / "out")]
     runs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]

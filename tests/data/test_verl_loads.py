@@ -63,7 +63,7 @@ def test_number_of_samples_reaches_the_agent_loop_as_an_int(loaded):
     assert [len(range(stack[number].data)) for number in range(8)] == [4, 4, 32, 32, 4, 4, 4, 4]
 
 
-def test_messages_and_ground_truth_arrive_whole(loaded):
+def test_messages_and_ground_truth_arrive_unchanged(loaded):
     program = loaded[len(loaded) - 1]
     assert [message["role"] for message in program["raw_prompt"]] == ["system", "user"]
     assert (

@@ -15,7 +15,7 @@ CHOSEN = (
     "groups of one response",
     "a key that does not exist",
     "micro-batches of no size",
-    "torn weights",
+    "truncated weights",
     "an unknown platform",
     "the CPU's recipe on the GPU platform",
     "a cluster that left its address",

@@ -1,4 +1,4 @@
-"""Wrong configurations and inputs, as a researcher makes them: typos, combinations that do not go together, torn files.
+"""Wrong configurations and inputs, as a researcher makes them: typos, incompatible combinations, truncated files.
 
 Each ends in one message that says what to change. ``{inputs}`` is a folder with a model and data files that are good
 enough for every check before a launch, ``{run}`` an empty one; tests/end_to_end/attempts.py makes both.
@@ -224,7 +224,7 @@ CASES = [
     training("a missing data file", "data.train_files", "data.train_files=/nowhere/train.parquet"),
     training("no validation file", "data.val_files", "data.val_files=[]"),
     training("an empty data file", "data.train_files", spoil=written("train.parquet")),
-    training("a torn data file", "data.train_files", spoil=cut("train.parquet")),
+    training("a truncated data file", "data.train_files", spoil=cut("train.parquet")),
     training("a data file without rows", "data.train_files", spoil=training_file(rows=0)),
     training(
         "a data file of another format", "data.train_files", "data.train_files={inputs}/a.csv", spoil=written("a.csv")
@@ -267,8 +267,8 @@ CASES = [
     training("a model that the hub cannot be asked for", "HF_HUB_OFFLINE", f"{MODEL}.path=Qwen/Qwen3-0.7B"),
     training("a model without a config", "config.json", spoil=deleted("model/config.json")),
     training("a model without weights", "no weights", spoil=deleted("model/model.safetensors")),
-    training("torn weights", "model.safetensors is incomplete", spoil=cut("model/model.safetensors")),
-    training("a torn tokenizer", f"{MODEL}.path", spoil=cut("model/tokenizer.json")),
+    training("truncated weights", "model.safetensors is incomplete", spoil=cut("model/model.safetensors")),
+    training("a truncated tokenizer", f"{MODEL}.path", spoil=cut("model/tokenizer.json")),
     training("another model's tokenizer", "has 5 tokens", spoil=smaller_vocabulary),
     training("no chat template", f"{MODEL}.custom_chat_template", spoil=deleted("model/chat_template.jinja")),
     # Rewards
@@ -333,7 +333,7 @@ CASES = [
         RAY_TMPDIR="{inputs}/tmp",
     ),
     training("wandb online without a key", "WANDB_API_KEY", WANDB_MODE="online", WANDB_API_KEY=None, NETRC="/nowhere"),
-    # Where a run is written to, and goes on from
+    # Where a run is written to, and resumes from
     training("a run folder in a file", "{inputs}/a.csv", "run.dir={inputs}/a.csv/run", spoil=written("a.csv")),
     training(
         "checkpoints in a file",
@@ -349,7 +349,7 @@ CASES = [
         "trainer.resume_from_path=/nowhere/global_step_20",
     ),
     training(
-        "a torn checkpoint",
+        "an incomplete checkpoint",
         "trainer.resume_from_path",
         RESUME,
         "trainer.resume_from_path={inputs}/global_step_20",

@@ -1,7 +1,7 @@
 """Make every mistake of tests/tools/misuse.py as a user would, in turn, and print what each one says and when.
 
     .venv/bin/python -m tests.tools.try_misuse
-    .venv/bin/python -m tests.tools.try_misuse "groups of one response" "torn weights"
+    .venv/bin/python -m tests.tools.try_misuse "groups of one response" "truncated weights"
     .venv/bin/python -m tests.tools.try_misuse --list
 
 It ends in an error unless each ends in exactly one message that names what to change, before Ray is started.

@@ -214,7 +214,7 @@ def test_the_names_that_pass_unasked_are_verls():
     assert {*LOGGERS} == {*Tracking.supported_backend, "tracking"}
 
 
-def test_a_checkpoint_of_this_run_is_gone_on_from(compose, good, tmp_path):
+def test_a_checkpoint_of_this_run_is_resumed_from(compose, good, tmp_path):
     case_folder = tmp_path / "case"
     shutil.copytree(good, case_folder / "inputs")
     checkpoint()(case_folder / "inputs")
