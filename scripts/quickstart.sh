@@ -9,10 +9,13 @@ bash scripts/setup.sh
 echo "quickstart: 2/3 data and warm start (artifacts/arithmetic)"
 .venv/bin/python -W ignore -m balanced_agg prepare arithmetic
 echo "quickstart: 3/3 training: half a minute until the first step (Ray, vLLM, FSDP)"
-next="what next:
+.venv/bin/python -m balanced_agg follow outputs/quickstart -- \
+  .venv/bin/python -m balanced_agg train arithmetic "run.dir=$root/outputs/quickstart" trainer.resume_mode=disable "$@"
+cat <<'EOF'
+
+what next:
   another aggregation   bash scripts/train.sh arithmetic aggregation=token
   compare aggregations  bash scripts/sweep.sh arithmetic --aggregations balanced token sequence --seeds 1 2 3
   your own verl run     pip install . beside your verl; balanced-agg inspect ROLLOUTS says what would change, and
-                        actor_rollout_ref.actor.loss_agg_mode=balanced changes it"
-exec .venv/bin/python -m balanced_agg follow outputs/quickstart --then "$next" -- \
-  .venv/bin/python -m balanced_agg train arithmetic "run.dir=$root/outputs/quickstart" trainer.resume_mode=disable "$@"
+                        actor_rollout_ref.actor.loss_agg_mode=balanced changes it
+EOF

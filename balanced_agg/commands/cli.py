@@ -194,12 +194,11 @@ def worker(
 def follow(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Where the command writes metrics.jsonl.")],
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="The training command.")],
-    then: Annotated[str, typer.Option(metavar="TEXT", help="Print this after a run that succeeds.")] = "",
 ) -> None:
     """Run a training command: its output in RUN_DIR/log.txt, one line for each step here, a summary at the end."""
     from balanced_agg.commands.follow import run
 
-    raise typer.Exit(run(run_dir, command, then))
+    raise typer.Exit(run(run_dir, command))
 
 
 @app.command()

@@ -28,8 +28,8 @@ class Ended(NamedTuple):
     interrupted: bool
 
 
-def run(run_dir: Path, command: list[str], then: str = "") -> int:
-    """Run the command and follow it; its exit code. Print `then` in the end if that is 0."""
+def run(run_dir: Path, command: list[str]) -> int:
+    """Run the command and follow it; its exit code."""
     start, log = time.monotonic(), run_dir / "log.txt"
     ended = execute(command, run_dir)
     if ended.status:
@@ -44,8 +44,6 @@ def run(run_dir: Path, command: list[str], then: str = "") -> int:
             f"{max(ended.steps)} steps in {time.monotonic() - start:.0f} s, start-up included\n"
             f"log {log}, metrics {run_dir / 'metrics.jsonl'}"
         )
-    if then:
-        print(f"\n{then}")
     return 0
 
 

@@ -37,7 +37,8 @@ def identify(name: str, config: Any = None) -> tuple[str, str, int]:
     in_stem = _MODE.fullmatch(stem)
 
     mode = select(config, MODE_KEY)
-    seed = first_set(select(config, "run.seed"), select(config, "data.seed"), named and named["seed"])
+    seeds = (select(config, "run.seed"), select(config, "data.seed"), named and named["seed"])
+    seed = next((seed for seed in seeds if seed is not None), None)
     if seed is None or (mode is None and named is None):
         raise ValueError(
             f"{name}: cannot tell its {'seed' if seed is None else 'mode'}; rename it to SETTING-MODE-seed<k>, such as "
@@ -47,7 +48,7 @@ def identify(name: str, config: Any = None) -> tuple[str, str, int]:
         mode, setting = (in_stem["mode"], in_stem["setting"] or "") if in_stem else (stem, "")
     else:
         setting = (in_stem["setting"] or "") if in_stem else stem
-    return str(first_set(select(config, "run.recipe"), setting)), str(mode), int(seed)
+    return str(select(config, "run.recipe") or setting), str(mode), int(seed)
 
 
 def select(config: Any, key: str) -> Any:
@@ -55,7 +56,3 @@ def select(config: Any, key: str) -> Any:
     from omegaconf import OmegaConf
 
     return None if config is None else OmegaConf.select(config, key, throw_on_resolution_failure=False)
-
-
-def first_set(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from balanced_agg.loss.rules import RULE_OF
 from balanced_agg.runs.file_log import Records, merge, read_records
-from balanced_agg.runs.naming import first_set, identify, select
+from balanced_agg.runs.naming import identify, select
 from balanced_agg.runs.tensorboard_log import event_files, read_tensorboard
 from balanced_agg.runs.wandb_log import PATH, join_segments, offline_files, read_offline, read_online
 
@@ -144,7 +144,7 @@ def make_run(
         seed=seed,
         steps=merge(records),
         config=None if config is None else OmegaConf.to_container(config, resolve=False),
-        commit=first_set(select(config, "run.commit"), commit),
+        commit=select(config, "run.commit") or commit,
         total_steps=None if total is None else int(total),
         notes=list(notes),
     )

@@ -7,8 +7,8 @@ import sys
 from balanced_agg.commands.follow import Tail
 
 
-def follow(tmp_path, script: str, *options: str) -> subprocess.CompletedProcess:
-    ours = [sys.executable, "-m", "balanced_agg", "follow", str(tmp_path), *options]
+def follow(tmp_path, script: str) -> subprocess.CompletedProcess:
+    ours = [sys.executable, "-m", "balanced_agg", "follow", str(tmp_path)]
     command = [*ours, "--", sys.executable, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -35,14 +35,6 @@ def test_a_failed_run_passes_on_its_exit_code_and_the_end_of_its_log(tmp_path):
     assert done.returncode == 1
     assert "ValueError: set this key" in done.stderr
     assert "points" not in done.stdout
-
-
-def test_what_to_do_next_is_the_last_line_of_a_run_that_succeeded(tmp_path):
-    next_steps = ("--then", "next: compare")
-    assert follow(tmp_path, write_metrics(tmp_path, [(0, {"x": 1.0})]), *next_steps).stdout.endswith(
-        "\nnext: compare\n"
-    )
-    assert "compare" not in follow(tmp_path, "raise SystemExit(1)", *next_steps).stdout
 
 
 def test_steps_of_an_earlier_run_are_not_counted_and_its_logs_stay(tmp_path):

@@ -1,7 +1,7 @@
 """A comparison as one HTML file: tables, remarks, pictures, runs. It needs nothing beside it and no script."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -20,55 +20,54 @@ tr.first td { border-top: 1px solid #bbb; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
 li { margin-bottom: .3rem; overflow-wrap: anywhere; }
 """
-PICTURES = (
-    "Lines: mean over seeds at the steps that every seed has; bands: from the lowest to the highest seed. Thin lines "
-    "that end in a cross: single runs that were cut short, in no mean."
-)
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Aggregations compared</title><style>{style}</style></head>
+<body>
+<h1>Aggregations compared</h1>
+<p>{count} runs: {settings}.</p>
+<h2>Remarks</h2>
+<ul>{remarks}</ul>
+{tables}
+<h2>Pictures</h2>
+<p>Lines: mean over seeds at the steps that every seed has; bands: from the lowest to the highest seed. Thin lines that
+end in a cross: single runs that were cut short, in no mean.</p>
+{pictures}
+<h2>Runs</h2>
+{runs}
+</body></html>
+"""
 
 
 def html(summary: dict[str, Any], tabled: Sequence[tuple[str, Sequence[Table]]], pictures: dict[str, bytes]) -> str:
     """Render the report. `tabled`: each setting's title and tables; `pictures`: what each shows -> PNG, in order."""
-    remarks = remarks_of(summary)
-    body = [
-        "<h1>Aggregations compared</h1>",
-        f"<p>{len(summary['runs'])} runs: {escape(', '.join(setting for setting, _ in tabled))}.</p>",
-        "<h2>Remarks</h2>",
-        listed(remarks) if remarks else "<p>None: all runs have the same length, seeds, benchmarks and config.</p>",
-    ]
+    remarks = remarks_of(summary) or ["None: all runs have the same length, seeds, benchmarks and config."]
+    sections = []
     for setting, tables in tabled:
-        body += [f"<h2>{escape(setting)}</h2>", *map(as_html, tables)]
-    body += ["<h2>Pictures</h2>", f"<p>{escape(PICTURES)}</p>"]
-    body += [embedded(name, png) for name, png in pictures.items()]
-    body += ["<h2>Runs</h2>", as_html(run_table(summary["runs"]))]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Aggregations compared</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
+        sections += [f"<h2>{escape(setting)}</h2>", *map(as_html, tables)]
+    figures = []
+    for name, png in pictures.items():
+        title, data = escape(" ".join(name.split())), b64encode(png).decode()
+        figures.append(f'<figure><img alt="{title}" src="data:image/png;base64,{data}"></figure>')
+    return PAGE.format(
+        style=STYLE,
+        count=len(summary["runs"]),
+        settings=escape(", ".join(setting for setting, _ in tabled)),
+        remarks="".join(f"<li>{escape(remark)}</li>" for remark in remarks),
+        tables="\n".join(sections),
+        pictures="\n".join(figures),
+        runs=as_html(run_table(summary["runs"])),
     )
-
-
-def listed(sentences: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
 
 
 def as_html(table: Table) -> str:
     """Render a table. A row with its first cell filled begins a block; a number with a * is bold."""
     lines = [f'<div class="wide"><table><caption>{escape(table.caption)}</caption>']
-    lines.append(row_of("th", table.header, table.text_columns))
-    lines += [row_of("td", row, table.text_columns, "first" if row[0] else "") for row in table.rows]
+    for tag, cells in (("th", table.header), *(("td", row) for row in table.rows)):
+        row = ""
+        for column, cell in enumerate(cells):
+            left = " class=left" if column < table.text_columns else ""
+            text = escape(cell) if left or not cell.endswith("*") else f"<strong>{escape(cell)}</strong>"
+            row += f"<{tag}{left}>{text}</{tag}>"
+        lines.append(f"<tr{' class=first' if tag == 'td' and cells[0] else ''}>{row}</tr>")
     return "\n".join([*lines, "</table></div>"])
-
-
-def row_of(tag: str, cells: Sequence[str], text_columns: int, kind: str = "") -> str:
-    written = []
-    for column, cell in enumerate(cells):
-        text = f"<strong>{escape(cell)}</strong>" if column >= text_columns and cell.endswith("*") else escape(cell)
-        written.append(f"<{tag}{' class=left' if column < text_columns else ''}>{text}</{tag}>")
-    return f"<tr{f' class={kind}' if kind else ''}>{''.join(written)}</tr>"
-
-
-def embedded(name: str, png: bytes) -> str:
-    title, data = escape(" ".join(name.split())), b64encode(png).decode()
-    return f'<figure><img alt="{title}" src="data:image/png;base64,{data}"></figure>'

@@ -91,15 +91,9 @@ def final(series: dict[int, float]) -> float | None:
 
 def describe(run: Run, setting: Setting, cut_short: bool) -> dict[str, Any]:
     measured = peak_and_last(setting.accuracy(run, setting.rows[-1]) if setting.rows else {})
+    told = ("name", "path", "setting", "mode", "seed", "commit", "last_step", "total_steps")
     return {
-        "name": run.name,
-        "path": run.path,
-        "setting": setting.name,
-        "mode": run.mode,
-        "seed": run.seed,
-        "commit": run.commit,
-        "last_step": run.last_step,
-        "total_steps": run.total_steps,
+        **{key: getattr(run, key) for key in told},
         "cut_short": cut_short,
         "peak": measured["peak"],
         "last": measured["last"],

@@ -1,6 +1,6 @@
 """The measures of a dump as tables and as JSON."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,8 @@ from balanced_agg.loss.rules import RULES
 UNDEFINED = "-"
 # Columns of the tables of steps -> measure and format.
 LENGTHS = {
+    "responses": ("responses", "{}"),
+    "groups": ("groups", "{}"),
     "mixed": ("mixed_groups", "{:.0%}"),
     "CV": ("within_group_length_cv", "{:.2f}"),
     "positive": ("positive_length", "{:.0f}"),
@@ -28,21 +30,11 @@ RULE_FORMATS = dict(zip(MEASURES, ("{:.1%}", "{:+z.4f}", "{:.2f}", "{:.2f}", "{:
 
 def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
     """Two tables with a row for each step, narrow enough for 80 columns, and one with a row for each aggregation."""
-    print_table(
-        ("step", "responses", "groups", *LENGTHS),
-        [
-            (str(step.step), str(step.responses), str(step.groups), *_cells(step.metrics, LENGTHS.values()))
-            for step in steps
-        ],
-        title=f"Responses and their lengths in {unit}",
-    )
-    print()
-    print_table(
-        ("step", *SHARES),
-        [(str(step.step), *_cells(step.metrics, SHARES.values())) for step in steps],
-        title="Share of the gradient on positive responses under each aggregation; drift under token",
-    )
-    print()
+    shares = "Share of the gradient on positive responses under each aggregation; drift under token"
+    for title, columns in ((f"Responses and their lengths in {unit}", LENGTHS), (shares, SHARES)):
+        rows = [(str(step.step), *_cells(vars(step) | step.metrics, columns.values())) for step in steps]
+        print_table(("step", *columns), rows, title)
+        print()
     print_table(
         ("aggregation", *(name.replace("_", " ") for name in MEASURES)),
         [(rule, *_cells(of_rule, RULE_FORMATS.items())) for rule, of_rule in summary(steps).items()],
@@ -78,6 +70,6 @@ def as_data(steps: Sequence[StepMeasures], left_out: LeftOut, conditions: dict[s
     }
 
 
-def _cells(measures: dict[str, float | None], columns: Iterable[tuple[str, str]]) -> list[str]:
+def _cells(measures: Mapping[str, Any], columns: Iterable[tuple[str, str]]) -> list[str]:
     values = [(measures.get(name), form) for name, form in columns]
     return [UNDEFINED if value is None else form.format(value) for value, form in values]
