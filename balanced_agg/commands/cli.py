@@ -1,7 +1,5 @@
 """The `balanced-agg` command. Each subcommand imports what it needs when it runs, so that --help is fast."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,21 +62,16 @@ def train(recipe: Recipe, overrides: Overrides = None) -> None:
 class ListOptions(TyperCommand):
     """Options that take several values: ``--seeds 0 1 2`` is ``--seeds 0 --seeds 1 --seeds 2``."""
 
-    names = ("--aggregations", "--seeds")
-
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(self.repeated(args)))
-
-    def repeated(self, arguments: list[str]) -> Iterator[str]:
-        option = None
-        for argument in arguments:
+        repeated, option = [], None
+        for argument in args:
             if argument.startswith("--"):
-                option = argument if argument in self.names else None
-                yield from () if option else (argument,)
-            elif option and "=" not in argument:  # an override may stand anywhere
-                yield from (option, argument)
+                option = argument if argument in ("--aggregations", "--seeds") else None
+                repeated += [] if option else [argument]
             else:
-                yield argument
+                several = option and "=" not in argument  # an override may stand anywhere
+                repeated += [option, argument] if several else [argument]
+        return super().parse_args(ctx, repeated)
 
 
 @app.command(cls=ListOptions)
@@ -137,8 +130,8 @@ def submit(
         str | None,
         typer.Option(
             metavar="URL",
+            envvar="RAY_API_SERVER_ADDRESS",
             help="The dashboard of the cluster's head, http://HEAD:8265.",
-            show_default="RAY_API_SERVER_ADDRESS",
         ),
     ] = None,
     nodes: Annotated[
@@ -154,8 +147,7 @@ def submit(
     """
     from balanced_agg.commands.cluster.submit import run
 
-    address = ray_address or os.environ.get("RAY_API_SERVER_ADDRESS")
-    raise typer.Exit(run(recipe, address, nodes, wait, overrides or []))
+    raise typer.Exit(run(recipe, ray_address, nodes, wait, overrides or []))
 
 
 RayOptions = Annotated[list[str] | None, typer.Argument(metavar="RAY_OPTIONS", help="Options of `ray start`.")]
@@ -295,7 +287,7 @@ def inspect(
 @app.command()
 def doctor(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Also check what this recipe needs.")] = None,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="Hydra overrides.")] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Check this machine: versions, plugin, platform, GPUs, disk, Ray, wandb; with a RECIPE, also what that needs.

@@ -16,6 +16,21 @@ class Style:
 
 INK, GREY = "#222222", "#666666"
 
+# matplotlib's settings.
+RC = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "text.color": INK,
+}
+
 # loss_agg_mode -> style; colours of Okabe and Ito's palette.
 STYLES = {
     "balanced": Style("balanced", "#0072B2", "-", "o"),

@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from balanced_agg.commands.recipes import root
-from balanced_agg.commands.terminal import messages, print_table
-from balanced_agg.commands.terminal import progress as terminal_progress
+from balanced_agg.commands.terminal import messages, print_table, progress
 from balanced_agg.data.arithmetic import prepare_arithmetic
 from balanced_agg.data.dataset import Row
 from balanced_agg.data.prepare import Prepared, prepare
@@ -30,12 +29,12 @@ HEADER = ("name", "", "file", "sha256", "rows", "dropped")
 
 def run(
     names: list[str],
-    out: Path | None = None,
-    source: Path | None = None,
-    expect: int | None = None,
-    regime: str | None = None,
-    seed: int | None = None,
-    as_json: bool = False,
+    out: Path | None,
+    source: Path | None,
+    expect: int | None,
+    regime: str | None,
+    seed: int | None,
+    as_json: bool,
 ) -> int:
     """Prepare each data set, also if another fails. 0 if all are in place, else the exit status."""
     try:
@@ -89,10 +88,9 @@ def plan(
     if source and not readable:
         raise ValueError(f"{', '.join(names)} is generated: leave --source out")
     only_one, folder = len(readable) == 1, out or artifacts / "data"
+    options = (folder, source, expect, only_one)
     return {
-        dataset.name: lambda dataset=dataset: [
-            prepare(dataset, folder, source, expect, only_one, progress_bar(dataset.name))
-        ]
+        dataset.name: lambda dataset=dataset: [prepare(dataset, *options, partial(with_progress, dataset.name))]
         for dataset in datasets
     }
 
@@ -121,14 +119,11 @@ def row(done: Prepared) -> tuple[str, ...]:
     )
 
 
-def progress_bar(name: str) -> Callable[[Iterable[Row], int | None], Iterator[Row]]:
-    def progress(rows: Iterable[Row], total: int | None) -> Iterator[Row]:
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with terminal_progress(*columns) as bar:
-            task = bar.add_task(name, total=total)
-            for number, row in enumerate(rows, 1):
-                if number % 256 == 0:  # an update costs more than a row
-                    bar.update(task, completed=number)
-                yield row
-
-    return progress
+def with_progress(name: str, rows: Iterable[Row], total: int | None) -> Iterator[Row]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with progress(*columns) as bar:
+        task = bar.add_task(name, total=total)
+        for number, row in enumerate(rows, 1):
+            if number % 256 == 0:  # an update costs more than a row
+                bar.update(task, completed=number)
+            yield row

@@ -42,16 +42,13 @@ def print_table(
             table.add_row(*line)
         results.print(table)
         return
-    plain = [list(header), *([cell.plain for cell in line] for line in lines)]
-    plain = [row for row in plain if row]
-    widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
-    printed = ["  ".join(_aligned(row, widths, text_columns)).rstrip() for row in plain]
+    columns = []
+    plain = [*([header] if header else []), *([cell.plain for cell in line] for line in lines)]
+    for number, column in enumerate(zip(*plain, strict=True)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if number < text_columns else cell.rjust(width) for cell in column])
+    printed = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
     print(*([title] if title else []), *printed, *([caption] if caption else []), sep="\n")
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int], text_columns: int) -> list[str]:
-    sized = enumerate(zip(row, widths, strict=True))
-    return [cell.ljust(width) if column < text_columns else cell.rjust(width) for column, (cell, width) in sized]
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.loss.rules import RULE_OF
 from balanced_agg.runs.file_log import Records, merge, read_records
 from balanced_agg.runs.naming import identify, select
 from balanced_agg.runs.tensorboard_log import event_files, read_tensorboard
@@ -46,11 +45,6 @@ class Run:
     def series(self, metric: str | None) -> dict[int, float]:
         """step -> value of a metric, at the steps that logged it."""
         return {step: metrics[metric] for step, metrics in self.steps.items() if metric in metrics}
-
-    @property
-    def rule(self) -> str | None:
-        """Name of its rule in the metrics aggregation/RULE/*; None for a mode without one."""
-        return RULE_OF.get(self.mode)
 
     @property
     def last_step(self) -> int:

@@ -4,7 +4,7 @@ The dashboard, which takes jobs, listens on the head's own address; workers have
 RAY_AUTH_TOKEN_PATH (default ~/.ray/auth_token), with mode 600; workers need that file.
 
 ``ray symmetric-run``, which would start head, workers and run in one command, is not used: it passes no SIGTERM on to
-the run (Slurm's time limit), goes on when a node is lost, exits with 0 if a node does not start, and its last step is
+the run (Slurm's time limit), continues when a node is lost, exits with 0 if a node does not start, and its last step is
 ``ray stop``, which ends every Ray of the user on the machine.
 """
 
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from balanced_agg.commands.cluster import auth_token
 
-GCS_PORT, DASHBOARD_PORT = 6379, 8265  # Ray's own defaults
+GCS_PORT = 6379  # Ray's own default
 RETRY_SECONDS = 0.5
 
 
@@ -43,9 +43,9 @@ def worker(head: str, wait: float, ray_options: Sequence[str]) -> NoReturn:
     refuse_exported_token()
     auth_token.require()
     host, _, port = head.partition(":")
-    address = host, int(port or GCS_PORT)
-    wait_for(*address, wait)
-    ray_start(f"--address={host}:{address[1]}", *ray_options)
+    port = int(port or GCS_PORT)
+    wait_for(host, port, wait)
+    ray_start(f"--address={host}:{port}", *ray_options)
 
 
 def refuse_exported_token() -> None:

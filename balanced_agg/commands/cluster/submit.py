@@ -1,9 +1,7 @@
 """Train a recipe on a running Ray cluster. Its output comes here, its exit status is this one's, Ctrl-C stops it.
 
 The environment (or image) is the same on all nodes, at the same path, and the working directory of runs on a file
-system that they share: nothing is uploaded. The job sees the environment of the head, and what is exported here of
-BALANCED_AGG_*, VERL_*, VLLM_*, WANDB_*, HF_HUB_OFFLINE and OMP_NUM_THREADS; names with KEY, TOKEN, SECRET or PASSWORD
-stay here, since Ray shows a job's variables: export those where the nodes are started.
+system that they share: nothing is uploaded. Of the environment here the job sees what :func:`passed_on` lets through.
 """
 
 import os
@@ -51,6 +49,9 @@ def train_command(recipe: str, nodes: int | None, overrides: Sequence[str]) -> l
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of the job. A run sets some of them for its actors too, to what it reads here: its own must win."""
+    """The variables of the job: none that may be a secret, since Ray shows them.
+
+    A run sets some of them for its actors too, to what it reads here: its own must win.
+    """
     mine = {k: v for k, v in environment.items() if PASSED_ON.fullmatch(k) and not SECRET.search(k)}
     return mine | {"BALANCED_AGG_ROOT": str(root()), "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}

@@ -9,21 +9,9 @@ from typing import Any
 
 from balanced_agg.commands.compare.groups import MEAN, Setting
 from balanced_agg.commands.compare.quantities import QUANTITIES
-from balanced_agg.commands.plot_style import GREY, INK, Style, styles_of
+from balanced_agg.commands.plot_style import RC, Style, styles_of
 from balanced_agg.runs.run import Run
 
-RC = {
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "text.color": INK,
-}
 DPI = 150
 CUT_SHORT = ", cut short"
 SMOOTHED_FROM, WINDOW = 201, 11  # steps

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from balanced_agg.loss.rules import RULE_OF
 from balanced_agg.runs.run import Run
 
 
@@ -21,7 +22,7 @@ class Quantity(NamedTuple):
 
     def of(self, run: Run) -> dict[int, float]:
         """step -> value."""
-        return run.series(self.metric.replace("RULE", str(run.rule)))
+        return run.series(self.metric.replace("RULE", RULE_OF.get(run.mode, run.mode)))
 
 
 QUANTITIES = (

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.inspect.steps import StepMeasures
-from balanced_agg.commands.plot_style import GREY, INK, STYLES, Style
+from balanced_agg.commands.plot_style import GREY, INK, RC, STYLES, Style
 from balanced_agg.loss.rules import RULES
 
 # Dr. GRPO and token-mean divide every response by one number, so that their shares and weights are the same.
@@ -24,8 +25,9 @@ BROAD = {"linewidth": 5, "alpha": 0.45}
 
 def draw(steps: Sequence[StepMeasures], out: Path, unit: str) -> None:
     """Write the picture as PNG: positive share, length gap, token weight of long responses, length CV."""
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    (share, gap), (weight, spread) = figure.subplots(2, 2)
+    with rc_context(RC):
+        figure = Figure(figsize=(10, 7), layout="constrained")
+        (share, gap), (weight, spread) = figure.subplots(2, 2)
     share.set_title("Share of the gradient on positive responses, %")
     weight.set_title("Token weight, longest / shortest quarter")
     gap.set_title("Length gap, (positive - negative) / mean")
@@ -43,14 +45,10 @@ def draw(steps: Sequence[StepMeasures], out: Path, unit: str) -> None:
             axes.axhline(0, color=INK, linewidth=0.8)
         gap.legend(fontsize=8)
         figure.legend(*share.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(f"{_title(steps, unit)}\n{NOTE}", fontsize=11)
+    of = f"step {steps[0].step}" if len(steps) == 1 else f"{len(steps)} steps"
+    figure.suptitle(f"What each aggregation would do to these rollouts: {of}, lengths in {unit}\n{NOTE}", fontsize=11)
     with atomic_write(out) as unfinished:
         figure.savefig(unfinished, format="png", dpi=150)
-
-
-def _title(steps: Sequence[StepMeasures], unit: str) -> str:
-    of = f"step {steps[0].step}" if len(steps) == 1 else f"{len(steps)} steps"
-    return f"What each aggregation would do to these rollouts: {of}, lengths in {unit}"
 
 
 def _curves(axes: Axes, steps: Sequence[StepMeasures], curves: dict[str, Style], scale: float = 1) -> None:
@@ -74,7 +72,6 @@ def _curves(axes: Axes, steps: Sequence[StepMeasures], curves: dict[str, Style],
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not numbered:
         axes.set_xticks(xs, [str(step.step) for step in steps], rotation=20, ha="right")
-    _tidy(axes)
 
 
 def _bars(axes: Axes, steps: Sequence[StepMeasures], bars: dict[str, Style], scale: float = 1) -> None:
@@ -89,10 +86,3 @@ def _bars(axes: Axes, steps: Sequence[StepMeasures], bars: dict[str, Style], sca
     balanced = STYLES["balanced"].label
     if balanced in values:
         axes.axvline(values[balanced], color=INK, linewidth=1, linestyle="--")
-    _tidy(axes)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
