@@ -47,8 +47,8 @@ class PlannedRun:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def write_record(self, finished: bool) -> None:
-        with atomic_write(self.folder / RECORD) as unfinished:
-            unfinished.write_text(json.dumps({"overrides": self.overrides, "finished": finished}) + "\n")
+        with atomic_write(self.folder / RECORD) as temporary:
+            temporary.write_text(json.dumps({"overrides": self.overrides, "finished": finished}) + "\n")
 
 
 def run(

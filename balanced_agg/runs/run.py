@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from balanced_agg.loss.rules import MODE_KEY, RULE_OF
 from balanced_agg.runs.file_log import Records, merge, read_records
-from balanced_agg.runs.naming import identify, select
-from balanced_agg.runs.tensorboard_log import event_files, read_tensorboard
 from balanced_agg.runs.wandb_log import PATH, join_segments, offline_files, read_offline, read_online
 
 ACCEPTED = (
     "a run folder (with metrics.jsonl), a .jsonl file of verl's file logger, a TensorBoard folder, a wandb offline "
     "folder (offline-run-…, or the wandb/ above), or a wandb path (entity/project or entity/project/run_id)"
 )
+_SEED = re.compile(r"(?P<stem>.+)-seed(?P<seed>\d+)")
+# Lazy, so that the mode is the longest that fits: seq-mean-token-mean ends in token-mean.
+_MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(RULE_OF)})")
 BENCHMARK = re.compile(r"val-core/(?P<source>.+)/acc/(?P<measure>mean@\d+)")
 
 
@@ -23,7 +25,7 @@ BENCHMARK = re.compile(r"val-core/(?P<source>.+)/acc/(?P<measure>mean@\d+)")
 class Run:
     """Attributes:
     name, path: what it is called, and where it was read from.
-    setting, mode, seed: see naming.py.
+    setting, mode, seed: see :func:`identify`.
     steps: step -> metric -> value, merged (file_log.py).
     config: the config saved with it as nested containers, interpolations as written; None if there is none.
     commit: of the code it ran, where the config or wandb has it.
@@ -91,10 +93,10 @@ def read_path(path: str, api: Any = None) -> list[Run]:
     log = place / "metrics.jsonl" if (place / "metrics.jsonl").is_file() else place
     if log.is_file() and log.suffix == ".jsonl":
         name = log.parent.resolve().name if log.stem == "metrics" else log.stem
-        records, cut = read_records(log)
-        notes = [f"{cut} incomplete line{'s' if cut > 1 else ''} skipped"] if cut else []
+        records, incomplete = read_records(log)
+        notes = [f"{incomplete} incomplete line{'s' if incomplete > 1 else ''} skipped"] if incomplete else []
         return [make_run(path, name, records, config_beside(log.parent), notes)]
-    if files := event_files(place):
+    if files := list(place.glob("*tfevents*")):
         config = config_beside(place) or config_beside(place.parent)
         return [make_run(path, place.resolve().name, read_tensorboard(files), config)]
     if files := offline_files(place):
@@ -116,6 +118,26 @@ def read_path(path: str, api: Any = None) -> list[Run]:
         )
         for run in join_segments(found)
     ]
+
+
+def read_tensorboard(files: list[Path]) -> Records:
+    """Each scalar of verl's `tensorboard` logger as written, in float32; an incomplete record ends its file.
+
+    Files count in the order of their names, which start with the time they were made at; a resumed run writes a further
+    one.
+    """
+    # This loader takes events as they are; the other turns each scalar into a tensor, which takes six times as long.
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    records = []
+    for event in (event for file in sorted(files) for event in LegacyEventFileLoader(str(file)).Load()):
+        for value in event.summary.value:
+            if value.WhichOneof("value") == "simple_value":
+                records.append((event.step, {value.tag: value.simple_value}))
+            elif value.metadata.plugin_data.plugin_name == "scalars":
+                records.append((event.step, {value.tag: make_ndarray(value.tensor).item()}))
+    return records
 
 
 def make_run(
@@ -150,3 +172,50 @@ def config_beside(folder: Path) -> Any:
 
     file = folder / ".hydra/config.yaml"
     return OmegaConf.load(file) if file.is_file() else None
+
+
+def identify(name: str, config: Any = None) -> tuple[str, str, int]:
+    """Setting, mode and seed of a run, from its config where that has them, else from its name.
+
+    The setting is everything that runs to be compared have in common (in this project: the recipe), the mode is verl's
+    ``actor_rollout_ref.actor.loss_agg_mode``.
+
+    config: ``run.recipe``, ``actor_rollout_ref.actor.loss_agg_mode`` and ``run.seed`` (else ``data.seed``). Only these
+    are resolved, so interpolations elsewhere may point to what does not exist here. The name in a config is
+    ``trainer.experiment_name``.
+
+    name: ``SETTING-MODE-seed<k>``. Where no known mode stands before ``-seed<k>``, all of it is taken for the mode, so
+    that runs of own names stand side by side, in the setting "".
+
+    Args:
+        name: the run's, used where the config has no ``trainer.experiment_name``.
+        config: an OmegaConf config, or None.
+
+    Raises:
+        ValueError: neither tells mode and seed.
+    """
+    name = str(select(config, "trainer.experiment_name") or name)
+    named = _SEED.fullmatch(name)
+    stem = named["stem"] if named else name
+    in_stem = _MODE.fullmatch(stem)
+
+    mode = select(config, MODE_KEY)
+    seeds = (select(config, "run.seed"), select(config, "data.seed"), named and named["seed"])
+    seed = next((seed for seed in seeds if seed is not None), None)
+    if seed is None or (mode is None and named is None):
+        raise ValueError(
+            f"{name}: cannot tell its {'seed' if seed is None else 'mode'}; rename it to SETTING-MODE-seed<k>, such as "
+            f"{stem}{'' if in_stem else '-balanced'}-seed1, or keep the run's .hydra/config.yaml beside its log"
+        )
+    if mode is None:
+        mode, setting = (in_stem["mode"], in_stem["setting"] or "") if in_stem else (stem, "")
+    else:
+        setting = (in_stem["setting"] or "") if in_stem else stem
+    return str(select(config, "run.recipe") or setting), str(mode), int(seed)
+
+
+def select(config: Any, key: str) -> Any:
+    """The value at a dotted key with its own interpolations resolved; None if it is missing or cannot be resolved."""
+    from omegaconf import OmegaConf
+
+    return None if config is None else OmegaConf.select(config, key, throw_on_resolution_failure=False)

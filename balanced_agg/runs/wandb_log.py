@@ -134,7 +134,7 @@ def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
 
 
 def read_online(path: str, api: Any = None) -> list[WandbRun]:
-    """All runs of entity/project, or the one run entity/project/run_id, with their whole history.
+    """All runs of entity/project, or the one run entity/project/run_id, with their complete history.
 
     Args:
         api: stands in for wandb.Api().

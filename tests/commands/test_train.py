@@ -24,7 +24,7 @@ SUBCOMMANDS = {
 
 @pytest.fixture
 def become(monkeypatch, tmp_path):
-    """The command, the environment and the folder that `balanced-agg train` would go on with."""
+    """The command, the environment and the folder of the process that `balanced-agg train` becomes."""
 
     def become(*arguments: str, **exported: str):
         found = []

@@ -18,8 +18,8 @@ def test_later_values_of_the_same_step_win():
 
 
 def test_what_is_no_finite_number_is_left_out():
-    odd = {"null": None, "nan": float("nan"), "inf": float("inf"), "text": "1", "flag": True, "whole": 2}
-    assert merge([(1, odd)]) == {1: {"whole": 2.0}}
+    odd = {"null": None, "nan": float("nan"), "inf": float("inf"), "text": "1", "flag": True, "integer": 2}
+    assert merge([(1, odd)]) == {1: {"integer": 2.0}}
 
 
 def test_incomplete_lines_are_skipped_and_counted(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from balanced_agg.runs.naming import identify
+from balanced_agg.runs.run import identify
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ def test_a_file_cut_off_in_a_record_gives_what_stands_before(tmp_path):
     complete = read_offline(file)
     content = file.read_bytes()
     file.write_bytes(content[: content.rindex(b"_step")])
-    cut = read_offline(file)
-    assert cut.records == complete.records[:2]
-    assert "incomplete" in cut.notes[0] and not complete.notes
+    incomplete = read_offline(file)
+    assert incomplete.records == complete.records[:2]
+    assert "incomplete" in incomplete.notes[0] and not complete.notes
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):

@@ -39,7 +39,7 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
         files |= {"comparison.png": overall} if overall else {}
         files["report.html"] = html(summary, tabled, {label: png for label, (_, png) in pictures.items()}).encode()
         for name, content in files.items():
-            with atomic_write(out / name) as unfinished:
-                unfinished.write_bytes(content)
+            with atomic_write(out / name) as temporary:
+                temporary.write_bytes(content)
         messages.print(f"written: {out / 'report.html'} and {len(files) - 1} pictures", markup=False)
     return 0

@@ -7,8 +7,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
-from balanced_agg.commands.compare.groups import MEAN, Setting
-from balanced_agg.commands.compare.quantities import QUANTITIES
+from balanced_agg.commands.compare.groups import MEAN, QUANTITIES, Setting
 from balanced_agg.commands.plot_style import RC, Style, styles_of
 from balanced_agg.runs.run import Run
 
@@ -112,18 +111,16 @@ def overview(available: Sequence[Plot], settings: Sequence[Setting]) -> bytes | 
 
 def draw(panels: Sequence[tuple[Plot, Setting]], columns: int, width: float, row_height: float) -> bytes:
     """PNG of panels in rows; `width` of the picture and `row_height` in inches."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
     styles = styles_of({group.mode for _, setting in panels for group in setting.groups})
     several = len({setting.name for _, setting in panels}) > 1
     text = dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 11 if columns < 3 else 9)
-    with pyplot.rc_context(RC | text):
-        size = (width, row_height * rows)
-        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    with rc_context(RC | text):
+        figure = Figure(figsize=(width, row_height * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # inches
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
@@ -145,7 +142,6 @@ def draw(panels: Sequence[tuple[Plot, Setting]], columns: int, width: float, row
         )
         png = BytesIO()
         figure.savefig(png, format="png", dpi=DPI)
-        pyplot.close(figure)
     return png.getvalue()
 
 

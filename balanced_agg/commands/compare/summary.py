@@ -5,8 +5,7 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
-from balanced_agg.commands.compare.groups import Group, Setting
-from balanced_agg.commands.compare.quantities import QUANTITIES
+from balanced_agg.commands.compare.groups import QUANTITIES, Group, Setting
 from balanced_agg.runs.run import Run
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from balanced_agg.commands.compare.quantities import QUANTITIES
+from balanced_agg.commands.compare.groups import QUANTITIES
 
 ACCURACY_HEADER = ("benchmark", "aggregation", "seeds", "peak %", "at step", "last %", "drop, points")
 ACCURACY_CAPTION = (

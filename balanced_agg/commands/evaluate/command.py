@@ -59,9 +59,9 @@ def merge(target: Target) -> None:
     newest = max(shard.stat().st_mtime for shard in target.shards.glob(SHARDS))
     if merged.is_dir() and merged.stat().st_mtime > newest:
         return
-    with atomic_write(merged) as unfinished:
+    with atomic_write(merged) as temporary:
         command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
-        command += ["--local_dir", str(target.shards), "--target_dir", str(unfinished)]
+        command += ["--local_dir", str(target.shards), "--target_dir", str(temporary)]
         subprocess.run(command, check=True, stdout=sys.stderr)
 
 
@@ -89,6 +89,6 @@ def report(target: Target) -> dict:
         ("evaluation.json", json.dumps(summary, indent=2) + "\n"),
         ("evaluation.md", markdown(summary, target.name)),
     ):
-        with atomic_write(target.results / name) as unfinished:
-            unfinished.write_text(text)
+        with atomic_write(target.results / name) as temporary:
+            temporary.write_text(text)
     return summary

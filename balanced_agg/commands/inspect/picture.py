@@ -47,8 +47,8 @@ def draw(steps: Sequence[StepMeasures], out: Path, unit: str) -> None:
         figure.legend(*share.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     of = f"step {steps[0].step}" if len(steps) == 1 else f"{len(steps)} steps"
     figure.suptitle(f"What each aggregation would do to these rollouts: {of}, lengths in {unit}\n{NOTE}", fontsize=11)
-    with atomic_write(out) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=150)
+    with atomic_write(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 def _curves(axes: Axes, steps: Sequence[StepMeasures], curves: dict[str, Style], scale: float = 1) -> None:
