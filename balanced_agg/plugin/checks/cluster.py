@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from balanced_agg.plugin.checks.batches import SEPARATE, all_gpus
 from balanced_agg.plugin.refusal import Refusal
 
 # verl's resource pools reserve these CPUs for every rank (max_colocate_count), and these for one that only generates.
@@ -146,19 +147,16 @@ def needed_cpus(config: DictConfig) -> int:
 
 def ranks(config: DictConfig) -> int:
     """The number of GPUs, or of what stands for one, on all nodes together, those of a reward model included."""
-    own = config.trainer.nnodes * config.trainer.n_gpus_per_node
     reward_model = config.reward.reward_model
-    if reward_model.enable and reward_model.enable_resource_pool:
-        own += reward_model.n_gpus_per_node * reward_model.nnodes
-    return own
+    its_own = reward_model.enable and reward_model.enable_resource_pool
+    return all_gpus(config) + (reward_model.n_gpus_per_node * reward_model.nnodes if its_own else 0)
 
 
 def rollout_ranks(config: DictConfig) -> int:
     """The number of GPUs that the rollout has to itself, under trainer_mode=separate_async."""
-    rollout = config.actor_rollout_ref.rollout
-    if OmegaConf.select(config, "trainer.v1.trainer_mode") != "separate_async":
+    if OmegaConf.select(config, "trainer.v1.trainer_mode") != SEPARATE:
         return 0
-    return rollout.nnodes * rollout.n_gpus_per_node
+    return config.actor_rollout_ref.rollout.nnodes * config.actor_rollout_ref.rollout.n_gpus_per_node
 
 
 def storage_units(config: DictConfig) -> int:
