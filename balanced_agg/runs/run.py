@@ -1,6 +1,5 @@
 """One run, from whatever the user named: a folder, a log file, a wandb path."""
 
-import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,18 +63,15 @@ class Run:
         return max((step for metric in self.benchmarks.values() for step in self.series(metric)), default=None)
 
 
-def read_runs(paths: Sequence[str], api: Any = None) -> list[Run]:
-    """The runs at all paths, in order; a pattern that the shell has left alone is expanded.
+def read_runs(paths: Sequence[str]) -> list[Run]:
+    """The runs at all paths, in order.
 
     Raises:
         ValueError: a path that is none of ``ACCEPTED``, a log that cannot be read, a run without mode or seed, or two
             runs of one setting, mode and seed.
         WandbError: wandb's server could not be asked.
     """
-    # Not Path.glob, which takes no absolute pattern.
-    matches = {path: [] if Path(path).exists() else sorted(glob.glob(path)) for path in paths}  # noqa: PTH207
-    expanded = [found for path in paths for found in matches[path] or [path]]
-    runs = [run for path in dict.fromkeys(expanded) for run in read_path(path, api)]
+    runs = [run for path in dict.fromkeys(paths) for run in read_path(path)]
     seen: dict[tuple[str, str, int], Run] = {}
     for run in runs:
         other = seen.setdefault((run.setting, run.mode, run.seed), run)
@@ -87,7 +83,7 @@ def read_runs(paths: Sequence[str], api: Any = None) -> list[Run]:
     return runs
 
 
-def read_path(path: str, api: Any = None) -> list[Run]:
+def read_path(path: str) -> list[Run]:
     """The run at a path; several for a wandb/ folder or a wandb project."""
     place = Path(path)
     log = place / "metrics.jsonl" if (place / "metrics.jsonl").is_file() else place
@@ -104,7 +100,7 @@ def read_path(path: str, api: Any = None) -> list[Run]:
         if not found:
             raise ValueError(f"{path}: wandb has written nothing yet to {files[0].name}")
     elif PATH.fullmatch(path) and not Path(place.parts[0]).exists():
-        found = read_online(path, api)
+        found = read_online(path)
     else:
         raise ValueError(f"{path} {'is none of' if place.exists() else 'does not exist; give one of'}: {ACCEPTED}")
     return [

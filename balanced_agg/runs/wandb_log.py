@@ -133,21 +133,17 @@ def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
     notes.append(f"the end of {file.name} is incomplete; what stands before it counts")
 
 
-def read_online(path: str, api: Any = None) -> list[WandbRun]:
+def read_online(path: str) -> list[WandbRun]:
     """All runs of entity/project, or the one run entity/project/run_id, with their complete history.
-
-    Args:
-        api: stands in for wandb.Api().
 
     Raises:
         WandbError: no key, no network, no such project or run.
         ValueError: there is no run in the project.
     """
-    try:
-        if api is None:
-            import wandb
+    import wandb
 
-            api = wandb.Api()
+    try:
+        api = wandb.Api()
         found = [api.run(path)] if path.count("/") == 2 else list(api.runs(path))
         runs = [
             WandbRun(run.name, run.id, run.created_at, dict(run.config), history(run), getattr(run, "commit", None))

@@ -63,11 +63,6 @@ def test_a_tensorboard_folder_inside_a_run_folder_has_that_runs_config(tmp_path)
     assert read_one(tmp_path / "tensorboard").seed == 5
 
 
-def test_a_pattern_that_the_shell_left_alone_is_expanded(tmp_path):
-    make_run(tmp_path, seed=0), make_run(tmp_path, seed=1)
-    assert [run.seed for run in read_runs([str(tmp_path / "*")])] == [0, 1]
-
-
 def test_a_path_given_twice_is_one_run(tmp_path):
     folder = make_run(tmp_path)
     assert len(read_runs([folder, folder])) == 1

@@ -103,35 +103,44 @@ class Api:
         return self.by_path[path]
 
 
+@pytest.fixture
+def serve(monkeypatch):
+    """Let wandb's server have these runs, or answer with an error."""
+    return lambda *runs, **options: monkeypatch.setattr(wandb, "Api", lambda: Api(*runs, **options))
+
+
 def online(run_id, name, config, rows, created_at="2026-01-01T00:00:00"):
     rows = [{"_step": step, **data} for step, data in rows]
     return SimpleNamespace(id=run_id, name=name, config=config, created_at=created_at, scan_history=lambda: rows)
 
 
-def test_a_wandb_project_is_all_its_runs_and_a_run_path_one():
-    api = Api(online("r1", "a-balanced-seed0", {}, [(0, {"x": 1})]), online("r2", "b", CONFIG, [(0, {"x": 2})]))
-    assert [(run.setting, run.seed) for run in read_runs(["me/project"], api)] == [("a", 0), ("arithmetic", 3)]
-    (run,) = read_runs(["me/project/r2"], api)
+def test_a_wandb_project_is_all_its_runs_and_a_run_path_one(serve):
+    serve(online("r1", "a-balanced-seed0", {}, [(0, {"x": 1})]), online("r2", "b", CONFIG, [(0, {"x": 2})]))
+    assert [(run.setting, run.seed) for run in read_runs(["me/project"])] == [("a", 0), ("arithmetic", 3)]
+    (run,) = read_runs(["me/project/r2"])
     assert run.seed == 3 and run.series("x") == {0: 2}
 
 
-def test_online_runs_of_one_name_are_joined_in_the_order_they_were_made():
+def test_online_runs_of_one_name_are_joined_in_the_order_they_were_made(serve):
     late = online("r2", "a-balanced-seed0", {}, [(1, {"x": 10})], created_at="2026-01-02T00:00:00")
     early = online("r1", "a-balanced-seed0", {}, [(0, {"x": 0}), (1, {"x": 1}), (2, {"x": 2})])
-    (run,) = read_runs(["me/project"], Api(late, early))
+    serve(late, early)
+    (run,) = read_runs(["me/project"])
     assert run.series("x") == {0: 0, 1: 10}
     assert run.notes == ["joined from 2 wandb runs: r1, r2"]
 
 
 @pytest.mark.parametrize("key", ["0123456789abcdef" * 2 + "01234567", "wandb_v1_" + "aB3_" * 19])
-def test_a_failure_is_one_line_without_the_key(key, monkeypatch):
+def test_a_failure_is_one_line_without_the_key(key, monkeypatch, serve):
     monkeypatch.setenv("WANDB_API_KEY", key)
+    serve(error=wandb.errors.CommError(f"401 for {key}\nat https://x?key={key}"))
     with pytest.raises(WandbError) as caught:
-        read_runs(["me/project"], Api(error=wandb.errors.CommError(f"401 for {key}\nat https://x?key={key}")))
+        read_runs(["me/project"])
     assert str(caught.value) == "wandb could not read me/project: 401 for …"
     assert caught.value.__suppress_context__
 
 
-def test_an_empty_project_is_refused():
+def test_an_empty_project_is_refused(serve):
+    serve()
     with pytest.raises(ValueError, match="has no runs"):
-        read_runs(["me/project"], Api())
+        read_runs(["me/project"])

@@ -1,4 +1,4 @@
-"""This machine, and what a run needs of it: cores, memory, disk, Ray, the sandbox for programs, wandb."""
+"""This machine, and what a run needs of it: cores, memory, disk, Ray, wandb."""
 
 import functools
 import json
@@ -48,7 +48,6 @@ def check_machine(recipe: Recipe) -> Iterator[Check]:
     yield from check_disk(recipe)
     if not recipe.refused_by("cluster"):
         yield check_ray(recipe)
-    yield check_sandbox()
     if not recipe.refused_by("loggers"):
         yield check_wandb(recipe)
 
@@ -82,15 +81,11 @@ def check_shared_memory(object_store: int | None) -> Check:
 
 
 def check_disk(recipe: Recipe) -> Iterator[Check]:
-    """Where the run and its checkpoints go, and where Ray spills to."""
-    folders = {"outputs": recipe.get("run.dir") or root() / "outputs"}
-    saved = recipe.get("trainer.default_local_dir")
-    if saved and existing(saved).stat().st_dev != existing(folders["outputs"]).stat().st_dev:
-        folders["checkpoints"] = saved
-    for name, folder in folders.items():
-        free = shutil.disk_usage(existing(folder)).free
-        remedy = "make room, or set run.dir to another disk" if free < FREE_DISK else ""
-        yield warn_with(remedy, f"disk, {name}", f"{gigabytes(free)} free in {folder}")
+    """Where the run goes, and where Ray spills to. The checkpoints have a line of their own."""
+    folder = recipe.get("run.dir") or root() / "outputs"
+    free = shutil.disk_usage(existing(folder)).free
+    remedy = "make room, or set run.dir to another disk" if free < FREE_DISK else ""
+    yield warn_with(remedy, "disk, outputs", f"{gigabytes(free)} free in {folder}")
     folder = ray_address_file(recipe.config).parent
     usage = shutil.disk_usage(existing(folder))
     full = 1 - usage.free / usage.total
@@ -138,18 +133,6 @@ def check_ray(recipe: Recipe) -> Check:
         for kind in ("CPU", "GPU")
     )
     return Check("Ray", OK, f"cluster at {address}: {len(there['nodes'])} nodes, {resources}")
-
-
-def check_sandbox() -> Check:
-    """Only some recipes run programs; one that does is refused by its launch check."""
-    from balanced_agg.rewards import sandbox
-
-    try:
-        sandbox.check_sandbox()
-    except ValueError as error:
-        remedy = "programs are graded for livecodebench only; reward.sandbox_fusion.url names a service instead"
-        return Check("sandbox", WARN, str(error).partition(". ")[0], remedy)
-    return Check("sandbox", OK, "bubblewrap isolates programs here")
 
 
 def check_wandb(recipe: Recipe) -> Check:

@@ -43,7 +43,12 @@ class Recipe:
 def examine(name: str, overrides: Sequence[str]) -> Recipe:
     """Compose a recipe and check it. DoesNotCompose if Hydra refuses it; any other error is its refusal."""
     try:
-        config = composed(name, overrides)
+        config = compose_recipe(name, overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        OmegaConf.resolve(config)
+        auto_set_device(config)
     except (HydraException, OmegaConfBaseException) as error:
         # Hydra appends its search path, or a link to its manual.
         what = str(error).partition("Config search path")[0].partition("See https://hydra.cc")[0]
@@ -52,16 +57,6 @@ def examine(name: str, overrides: Sequence[str]) -> Recipe:
         remedy = f"see `balanced-agg train {name} --cfg job --resolve`"
         return Recipe(name, refusals=[Check("recipe", FAIL, f"{name}: {described(error)}", remedy)])
     return Recipe(name, config, refusals=list(refusals(config)))
-
-
-def composed(name: str, overrides: Sequence[str]) -> DictConfig:
-    config = compose_recipe(name, overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    OmegaConf.resolve(config)
-    auto_set_device(config)
-    return config
 
 
 def refusals(config: DictConfig) -> Iterator[Check]:
