@@ -4,13 +4,13 @@ The command writes ``metrics.jsonl`` (verl's ``file`` logger) into the run folde
 and nothing that an earlier run has left in either is deleted here.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ class Ended(NamedTuple):
 def run(run_dir: Path, command: list[str]) -> int:
     """Run the command and follow it; its exit code."""
     start, log = time.monotonic(), run_dir / "log.txt"
-    ended = execute(command, run_dir)
+    ended = execute(command, run_dir, say=partial(print, flush=True))
     if ended.status:
         print(f"\nthe run ended with exit code {ended.status}; the end of {log}:", file=sys.stderr)
         print(last_lines(log, 15), file=sys.stderr)
@@ -47,11 +47,7 @@ def run(run_dir: Path, command: list[str]) -> int:
     return 0
 
 
-def say_now(line: str) -> None:
-    print(line, flush=True)
-
-
-def execute(command: Sequence[str], folder: Path, say: Callable[[str], None] = say_now) -> Ended:
+def execute(command: Sequence[str], folder: Path, say: Callable[[str], None]) -> Ended:
     """Run a training command to its end, its output appended to log.txt in `folder`.
 
     `say` gets a line for each step that is logged, and a sign of life while none is. Ctrl-C reaches the command, being
@@ -105,18 +101,11 @@ class Tail:
             file.seek(self.position)
             complete, newline, _ = file.read().rpartition(b"\n")
         self.position += len(complete) + len(newline)
-        parsed = [record for record in map(_parsed, complete.splitlines()) if file_log.is_record(record)]
+        parsed = filter(file_log.is_record, map(file_log.parse, complete.splitlines()))
         records = [(record["step"], record["data"]) for record in parsed]
         new = [(step, metrics) for step, metrics in records if self.known.get(step) != metrics]
         self.known = file_log.history([*self.known.items(), *new])
         return new
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def accuracy(metrics: dict[str, float]) -> float | None:

@@ -49,19 +49,24 @@ def read_records(path: Path) -> tuple[Records, int]:
     records, incomplete = [], 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError:  # of JSON, or of UTF-8
-                incomplete += 1
-                continue
-            if not is_record(record):
+            record = parse(line)
+            if is_record(record):
+                records.append((record["step"], record["data"]))
+            elif record is not None:
                 raise ValueError(
                     f'{path}, line {number} is no record of verl\'s file logger ({{"step": int, "data": {{…}}}})'
                 )
-            records.append((record["step"], record["data"]))
+            elif line.strip():
+                incomplete += 1
     return records, incomplete
+
+
+def parse(line: bytes) -> Any:
+    """The JSON in a line; None for what is none, such as the part of a line that a killed run left."""
+    try:
+        return json.loads(line)
+    except ValueError:  # of JSON, or of UTF-8
+        return None
 
 
 def is_record(record: Any) -> bool:

@@ -145,19 +145,16 @@ def read_online(path: str) -> list[WandbRun]:
     try:
         api = wandb.Api()
         found = [api.run(path)] if path.count("/") == 2 else list(api.runs(path))
-        runs = [
-            WandbRun(run.name, run.id, run.created_at, dict(run.config), history(run), getattr(run, "commit", None))
-            for run in found
-        ]
+        runs = []
+        for run in found:
+            records = [(int(row["_step"]), row) for row in run.scan_history()]
+            commit = getattr(run, "commit", None)
+            runs.append(WandbRun(run.name, run.id, run.created_at, dict(run.config), records, commit))
     except Exception as error:  # of wandb, requests, GraphQL: it has no common base for what its server refuses
         raise WandbError(f"wandb could not read {path}: {one_line(error)}") from None
     if not runs:
         raise ValueError(f"{path}: the wandb project has no runs")
     return runs
-
-
-def history(run: Any) -> Records:
-    return [(int(row["_step"]), row) for row in run.scan_history()]
 
 
 def one_line(error: Exception) -> str:

@@ -33,19 +33,16 @@ def run(recipe: str, ray_address: str | None, nodes: int | None, wait: float, ov
     os.environ["RAY_API_SERVER_ADDRESS"] = ray_address  # Ray prefers the variable to any argument
     from balanced_agg.commands.cluster import ray_job
 
+    own = ["cluster=existing", *([f"trainer.nnodes={nodes}"] if nodes else [])]
+    train = [sys.executable, "-m", "balanced_agg", "train", recipe, *own, *overrides]
     with errors_in_one_line("submit", *ray_job.FAILURES):
         return ray_job.run(
             ray_job.connect(ray_address, wait, nodes or 1),
             ray_address,
             job=f"{recipe}-{uuid.uuid4().hex[:8]}",
-            entrypoint=shlex.join(train_command(recipe, nodes, overrides)),
+            entrypoint=shlex.join(train),
             environment=passed_on(os.environ),
         )
-
-
-def train_command(recipe: str, nodes: int | None, overrides: Sequence[str]) -> list[str]:
-    own = ["cluster=existing", *([f"trainer.nnodes={nodes}"] if nodes else [])]
-    return [sys.executable, "-m", "balanced_agg", "train", recipe, *own, *overrides]
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:

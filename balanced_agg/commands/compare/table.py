@@ -34,13 +34,13 @@ class Table:
 
 def tables_of(setting: dict[str, Any]) -> list[Table]:
     """The tables of one setting: validation accuracies, if any, and the final values of what a step logs."""
+    final_rows = []
+    for group in setting["groups"]:
+        numbers = (written(group["final"][quantity.name], 1, quantity.digits) for quantity in QUANTITIES)
+        final_rows.append((group["mode"], str(len(group["seeds"])), *numbers))
+    final = Table(FINAL_HEADER, final_rows, FINAL_CAPTION, 1)
     accuracies = Table(ACCURACY_HEADER, list(accuracy_rows(setting)), ACCURACY_CAPTION, 2)
-    final = Table(FINAL_HEADER, list(final_rows(setting)), FINAL_CAPTION, 1)
     return [accuracies, final] if setting["benchmarks"] else [final]
-
-
-def run_table(runs: Sequence[dict[str, Any]]) -> Table:
-    return Table(RUN_HEADER, list(map(run_row, runs)), RUN_CAPTION, 4)
 
 
 def title(setting: dict[str, Any]) -> str:
@@ -71,12 +71,6 @@ def accuracy_rows(setting: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             )
 
 
-def final_rows(setting: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    for group in setting["groups"]:
-        numbers = ((group["final"][quantity.name], quantity.digits) for quantity in QUANTITIES)
-        yield group["mode"], str(len(group["seeds"])), *(written(number, 1, digits) for number, digits in numbers)
-
-
 def best_modes(setting: dict[str, Any], benchmark: str) -> set[str]:
     """The mode, or modes, with the highest mean last accuracy; none where there is nothing to choose from."""
     last = {group["mode"]: group["benchmarks"][benchmark]["last"]["mean"] for group in setting["groups"]}
@@ -97,20 +91,16 @@ def spanned(number: dict[str, Any]) -> str:
     return "-" if not steps else "–".join(str(int(step)) for step in (steps[:1] + steps[1:][-1:]))
 
 
-def run_row(run: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        run["name"],
-        run["setting"],
-        run["mode"],
-        run["path"],
-        str(run["seed"]),
-        f"{run['last_step']}{'†' if run['cut_short'] else ''}",
-        str(run["total_steps"] or "-"),
-        percent(run["peak"]),
-        percent(run["last"]),
-        (run["commit"] or "-")[:12],
-    )
-
-
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+def run_table(runs: Sequence[dict[str, Any]]) -> Table:
+    rows = [
+        (
+            *(run[key] for key in ("name", "setting", "mode", "path")),
+            str(run["seed"]),
+            f"{run['last_step']}{'†' if run['cut_short'] else ''}",
+            str(run["total_steps"] or "-"),
+            *("-" if run[key] is None else f"{100 * run[key]:.1f}" for key in ("peak", "last")),
+            (run["commit"] or "-")[:12],
+        )
+        for run in runs
+    ]
+    return Table(RUN_HEADER, rows, RUN_CAPTION, 4)

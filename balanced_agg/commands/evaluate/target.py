@@ -48,7 +48,8 @@ def resolve_target(name: str, recipe: str | None = None) -> Target:
     """
     path = Path(name).expanduser()
     overrides: list[str] = []
-    if shards := shard_folder(path):
+    shards = next((folder for folder in (path, path / "actor") if any(folder.glob(SHARDS))), None)
+    if shards:
         checkpoint = shards.parent if shards.name == "actor" else shards
         # Beside, not inside: verl deletes the folders of old checkpoints.
         results = checkpoint.resolve().with_name(f"{checkpoint.resolve().name}-evaluation")
@@ -66,15 +67,13 @@ def resolve_target(name: str, recipe: str | None = None) -> Target:
             f"{name} is neither a verl checkpoint (a folder with {SHARDS}, or with actor/ that has them), nor a model "
             "directory (with config.json), nor a hub id (OWNER/NAME)"
         )
-    recipe = recipe or recipe_of(model)
+    if recipe is None:
+        trained = ((known, compose_recipe(known).actor_rollout_ref.model.path) for known in recipe_names())
+        recipe = next((known for known, path in trained if path == model), None)
     if recipe is None:
         raise ValueError(f"no recipe trains {name}; say whose validation to run, --recipe {'|'.join(recipe_names())}")
     check_recipe_name(recipe)
     return Target(name, shards, model, results, recipe, overrides)
-
-
-def shard_folder(path: Path) -> Path | None:
-    return next((folder for folder in (path, path / "actor") if any(folder.glob(SHARDS))), None)
 
 
 def recorded_run(folder: Path) -> tuple[str | None, list[str]]:
@@ -85,12 +84,6 @@ def recorded_run(folder: Path) -> tuple[str | None, list[str]]:
             made_with = OmegaConf.load(parent / ".hydra/overrides.yaml")
             return job.config_name, [override for override in made_with if not TRAINING_ONLY.match(override)]
     return None, []
-
-
-def recipe_of(model: str) -> str | None:
-    """The first recipe, by name, that trains this model."""
-    trained = ((recipe, compose_recipe(recipe).actor_rollout_ref.model.path) for recipe in recipe_names())
-    return next((recipe for recipe, path in trained if path == model), None)
 
 
 def last_of_each_key(overrides: Iterable[str]) -> list[str]:

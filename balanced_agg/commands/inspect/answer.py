@@ -17,7 +17,7 @@ GAP = 0.02  # of lengths, relative
 
 def summary(steps: Sequence[StepMeasures]) -> dict[str, dict[str, float | None]]:
     """The mean of each measure of each rule over the steps that define it; None where no step does."""
-    return {rule: {name: _mean(_over_steps(steps, f"{rule}/{name}")) for name in MEASURES} for rule in RULES}
+    return {rule: {name: _mean(steps, f"{rule}/{name}") for name in MEASURES} for rule in RULES}
 
 
 def sentences(steps: Sequence[StepMeasures]) -> list[str]:
@@ -62,7 +62,7 @@ def _on_signs(steps: Sequence[StepMeasures], rule: str, name: str) -> str:
 
 
 def _reason(steps: Sequence[StepMeasures]) -> str:
-    gap = _mean(_over_steps(steps, "length_gap_within_group"))
+    gap = _mean(steps, "length_gap_within_group")
     if gap is None:
         return " No group has responses of both signs."
     if abs(gap) < GAP:
@@ -74,18 +74,18 @@ def _reason(steps: Sequence[StepMeasures]) -> str:
 
 def _on_lengths(steps: Sequence[StepMeasures]) -> str:
     text = "Under seq-mean-token-mean (GRPO) "
-    of_all = _mean(_over_steps(steps, "sequence/long_token_weight"))
-    within = _mean(_over_steps(steps, "sequence/long_token_weight_within_sign"))
+    of_all = _mean(steps, "sequence/long_token_weight")
+    within = _mean(steps, "sequence/long_token_weight_within_sign")
     if of_all is None:
         return f"{text}a single response has a gradient, so that no long response stands beside a short one."
-    balanced = _mean(_over_steps(steps, "balanced/long_token_weight"))
+    balanced = _mean(steps, "balanced/long_token_weight")
     text += (
         f"a token in the longest quarter of the responses has {of_all:.2f} times the weight of one in the shortest, "
         f"under balanced {balanced:.2f} times"
     )
     if within is None:
         return f"{text}; no group has two responses of one sign."
-    even = _mean(_over_steps(steps, "balanced/long_token_weight_within_sign"))
+    even = _mean(steps, "balanced/long_token_weight_within_sign")
     text += f"; among responses of one sign to the same prompt {within:.2f} times, under balanced {even:.2f}"
     if abs(within - even) < WEIGHT_RATIO:
         return f"{text}: BA would change next to nothing in the weight of tokens."
@@ -96,7 +96,8 @@ def _over_steps(steps: Sequence[StepMeasures], key: str) -> list[float]:
     return [step.metrics[key] for step in steps if key in step.metrics]
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _mean(steps: Sequence[StepMeasures], key: str) -> float | None:
+    values = _over_steps(steps, key)
     return fmean(values) if values else None
 
 
