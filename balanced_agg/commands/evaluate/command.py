@@ -1,9 +1,9 @@
 """`balanced-agg evaluate`: a recipe's validation on a checkpoint or a model, and a table of it beside the weights."""
 
 import json
-import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +39,11 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) 
     messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}", markup=False)
     if target.shards:
         merge(target)
-    shutil.rmtree(target.results / "samples", ignore_errors=True)
+    samples = target.results / "samples"
+    if samples.is_dir():  # of an earlier evaluation, which verl would write over
+        samples.rename(
+            samples.with_name(time.strftime("samples-%Y%m%d-%H%M%S", time.localtime(samples.stat().st_mtime)))
+        )
     done = subprocess.run(command, stdout=sys.stderr)
     if done.returncode:
         messages.print(f"the validation run failed with exit code {done.returncode}; its log is above")
