@@ -1,7 +1,5 @@
 """`balanced-agg prepare` as the user sees it. data/prepare.py says what is written."""
 
-import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from balanced_agg.commands.recipes import root
-from balanced_agg.commands.terminal import messages, print_table, progress
+from balanced_agg.commands.terminal import messages, print_json, print_table, progress
 from balanced_agg.data.arithmetic import prepare_arithmetic
 from balanced_agg.data.dataset import Row
 from balanced_agg.data.prepare import Prepared, prepare
@@ -57,8 +55,7 @@ def run(
             messages.print(f"[bold red]{name}[/]: {escape(str(error))}")
     if as_json:
         results = [done.manifest | {"path": str(done.path), "wrote": done.wrote} for done in prepared]
-        json.dump({"prepared": results, "failed": failed}, sys.stdout, indent=2, ensure_ascii=False)
-        print()
+        print_json({"prepared": results, "failed": failed})
     elif prepared:
         print_table(HEADER, map(row, prepared), text_columns=4)
     return FAILED if failed else 0

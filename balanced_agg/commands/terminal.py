@@ -1,7 +1,9 @@
 """Tables, messages and progress for people: by rich on a terminal, plain text anywhere else."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.box import HEAVY_HEAD
@@ -55,6 +57,10 @@ def print_lines(lines: Iterable[str]) -> None:
     """Sentences, plain: broken between words on a terminal, and not at all elsewhere."""
     for line in lines:
         results.print(line, soft_wrap=not results.is_terminal, markup=False)
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def progress(*columns: ProgressColumn) -> Progress:

@@ -1,10 +1,9 @@
 """`balanced-agg workspace`: a saved view of a wandb project whose runs are grouped by aggregation."""
 
-import json
 from typing import Any
 
 from balanced_agg.commands.plot_style import STYLES
-from balanced_agg.commands.terminal import errors_in_one_line, messages
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json
 from balanced_agg.loss.rules import MODE_KEY, RULES
 from balanced_agg.runs.wandb_log import one_line
 
@@ -102,7 +101,7 @@ def run(path: str, name: str, dry_run: bool) -> int:
             raise ValueError(f"{path!r} is no ENTITY/PROJECT, such as my-team/balanced_agg")
     workspace = build(entity, project, name)
     if dry_run:
-        print(json.dumps(specification(workspace), indent=2))
+        print_json(specification(workspace))
         return 0
     try:
         print(save(workspace))

@@ -1,7 +1,5 @@
 """`balanced-agg compare`: read the runs, print the tables, write the report."""
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from balanced_agg.commands.compare.pictures import overview, picture, plots
 from balanced_agg.commands.compare.report import html
 from balanced_agg.commands.compare.summary import summarize
 from balanced_agg.commands.compare.table import remarks_of, tables_of, title
-from balanced_agg.commands.terminal import errors_in_one_line, messages, print_lines, print_table
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_lines, print_table
 from balanced_agg.runs.run import read_runs
 from balanced_agg.runs.wandb_log import WandbError
 
@@ -24,8 +22,7 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
     summary = summarize(compared, remarks)
     tabled = [(title(setting), tables_of(setting)) for setting in summary["settings"]]
     if as_json:
-        json.dump(summary, sys.stdout, indent=2)
-        print()
+        print_json(summary)
     else:
         for setting, tables in tabled:
             for table in tables:

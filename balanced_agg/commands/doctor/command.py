@@ -14,7 +14,7 @@ from rich.text import Text
 from balanced_agg.commands import train
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, DoesNotCompose
 from balanced_agg.commands.recipes import check_recipe_name, root
-from balanced_agg.commands.terminal import errors_in_one_line, messages, print_lines, print_table, results
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_lines, print_table, results
 
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 SECONDS = 180  # importing verl takes 5 to 10 on a slow machine, more beside a run
@@ -28,7 +28,7 @@ def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
         with messages.status("importing verl, asking Ray and wandb"):
             checks = judge([recipe, *overrides] if recipe else [])
     if as_json:
-        print(json.dumps([asdict(check) | {"status": check.status.lower()} for check in checks], indent=2))
+        print_json([asdict(check) | {"status": check.status.lower()} for check in checks])
     else:
         report(checks)
     return int(any(check.status == FAIL for check in checks))

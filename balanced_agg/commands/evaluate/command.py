@@ -14,7 +14,7 @@ from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.table import CAPTION, HEADER, cells, markdown, remarks, summarize
 from balanced_agg.commands.evaluate.target import SHARDS, Target, last_of_each_key, resolve_target
 from balanced_agg.commands.recipes import root
-from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
+from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_table
 
 
 def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
@@ -50,7 +50,7 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) 
         return done.returncode
     summary = report(target)
     if as_json:
-        print(json.dumps(summary, indent=2))
+        print_json(summary)
     else:
         print_table(HEADER, cells(summary), target.name, "\n".join([CAPTION, *remarks(summary)]))
         print(f"written: {target.results}/evaluation.json and evaluation.md")

@@ -1,6 +1,5 @@
 """`balanced-agg inspect`: what each aggregation would do to rollouts that are already on disk."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from balanced_agg.commands.inspect.lengths import length_counter
 from balanced_agg.commands.inspect.read import LeftOut, columns_of, find_files
 from balanced_agg.commands.inspect.steps import Question, measured_steps
 from balanced_agg.commands.inspect.table import as_data, legend, print_tables
-from balanced_agg.commands.terminal import messages, print_lines, progress
+from balanced_agg.commands.terminal import messages, print_json, print_lines, progress
 
 
 def run(
@@ -66,7 +65,7 @@ def run(
 
     conditions = {"files": list(map(str, files)), **_conditions(question)}
     if as_json:
-        print(json.dumps(as_data(steps, left_out, conditions), indent=2))
+        print_json(as_data(steps, left_out, conditions))
     else:
         print_tables(steps, question.lengths.unit)
         limit = max_response_length or "the longest response of each step"
