@@ -8,8 +8,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from balanced_agg.commands.terminal import errors_in_one_line, messages
 
-# Modules of the extra `analysis`.
+# Modules of the extra `analysis`, the commands that can do without verl, and modules that come with verl.
 ANALYSIS = {"matplotlib", "omegaconf", "pandas", "pyarrow", "scipy", "tensorboard", "wandb", "wandb_workspaces"}
+WITHOUT_VERL = ("compare", "inspect", "prepare", "workspace")
+OF_VERL = {"aiohttp", "hydra", "ray", "torch", "transformers", "verl"}
 # Options that are not ours are Hydra's, or those of `ray start`: they are handed on.
 HANDS_ON = {"ignore_unknown_options": True}
 
@@ -19,17 +21,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, a
 
 
 class Commands(TyperGroup):
-    """Our commands; one that lacks a module of the extra `analysis` ends in a line that says so."""
+    """Our commands; one that lacks a module of the extra `analysis` or of verl ends in a line that says so."""
 
     def invoke(self, ctx: typer.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
-            module = (error.name or "").partition(".")[0]
-            if module not in ANALYSIS:
+            module, command = (error.name or "").partition(".")[0], ctx.invoked_subcommand
+            if module not in ANALYSIS | OF_VERL:
                 raise
-            needs = f"balanced-agg {ctx.invoked_subcommand} needs {module}: pip install 'balanced-agg[analysis]'"
-            messages.print(needs, markup=False)
+            by_extra = module in ANALYSIS and command in WITHOUT_VERL
+            remedy = "pip install 'balanced-agg[analysis]'" if by_extra else "run it in the environment that has verl"
+            messages.print(f"balanced-agg {command} needs {module}: {remedy}", markup=False)
             raise typer.Exit(1) from None
 
 

@@ -18,19 +18,23 @@ def test_the_modules_of_the_extra_are_those_of_the_project_file():
     assert {name.replace("-", "_") for name in project["optional-dependencies"]["analysis"]} == ANALYSIS
 
 
+EXTRA, ENVIRONMENT = "pip install 'balanced-agg[analysis]'", "run it in the environment that has verl"
+
+
 @pytest.mark.parametrize(
-    ("command", "module"),
+    ("command", "module", "remedy"),
     [
-        (["compare", "RUN"], "omegaconf"),
-        (["compare", "RUN", "--out", "report"], "matplotlib"),
-        (["inspect", "rollouts.parquet"], "pyarrow"),
-        (["inspect", "rollouts.parquet", "--out", "picture.png"], "matplotlib"),
-        (["workspace", "team/project", "--dry-run"], "wandb_workspaces"),
-        (["prepare", "math_500"], "pyarrow"),
+        (["compare", "RUN"], "omegaconf", EXTRA),
+        (["compare", "RUN", "--out", "report"], "matplotlib", EXTRA),
+        (["inspect", "rollouts.parquet"], "pyarrow", EXTRA),
+        (["inspect", "rollouts.parquet", "--out", "picture.png"], "matplotlib", EXTRA),
+        (["workspace", "team/project", "--dry-run"], "wandb_workspaces", EXTRA),
+        (["prepare", "math_500"], "pyarrow", EXTRA),
+        (["inspect", "rollouts.parquet"], "torch", ENVIRONMENT),
+        (["evaluate", "model"], "omegaconf", ENVIRONMENT),
     ],
-    ids=" ".join,
 )
-def test_a_command_that_lacks_a_module_of_the_extra_says_in_one_line_how_to_install_it(tmp_path, command, module):
+def test_a_command_that_lacks_a_module_says_in_one_line_where_it_comes_from(tmp_path, command, module, remedy):
     write_parquet(tmp_path / "rollouts.parquet", rows_of())
     run = make_run(tmp_path)
     without = f"import sys; sys.modules[{module!r}] = None; from balanced_agg.commands.cli import main; main()"
@@ -40,11 +44,10 @@ def test_a_command_that_lacks_a_module_of_the_extra_says_in_one_line_how_to_inst
         capture_output=True,
         text=True,
     )
-    said = f"balanced-agg {command[0]} needs {module}: pip install 'balanced-agg[analysis]'\n"
-    assert (done.returncode, done.stderr) == (1, said)
+    assert (done.returncode, done.stderr) == (1, f"balanced-agg {command[0]} needs {module}: {remedy}\n")
 
 
-def test_any_other_missing_module_is_no_matter_of_the_extra(monkeypatch):
+def test_any_other_missing_module_is_an_error_of_ours(monkeypatch):
     monkeypatch.setitem(sys.modules, "balanced_agg.commands.sweep", None)
     with pytest.raises(ModuleNotFoundError):
         CliRunner().invoke(app, ["sweep", "r", "--aggregations", "a", "--seeds", "1"], catch_exceptions=False)
