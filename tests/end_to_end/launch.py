@@ -15,6 +15,19 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 1200  # seconds
 GRACE_SECONDS = 60  # Ray's daemons notice the end of their driver by themselves
 SWITCHES = ("BALANCED_AGG_CHECKS", "BALANCED_AGG_GUARD")
+SMALL = [
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.actor.use_dynamic_bsz=false",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
+    "trainer.test_freq=-1",
+    "trainer.val_before_train=false",
+    "trainer.logger=[console,file]",
+    # The recorded batch is filed under these names.
+    "trainer.project_name=test",
+    "trainer.experiment_name=test",
+]
 
 
 @dataclass
@@ -93,3 +106,13 @@ def processes_of(mark: str) -> list[int]:
             except OSError:
                 continue  # it has just ended, or is not ours
     return found
+
+
+def replay(folder, *steps: int) -> list[str]:
+    """Record the batch of the first of ``steps`` if there is none in ``folder``, and use it at all of them."""
+    return [
+        "skip.rollout_tq.enable=true",
+        f"skip.rollout_tq.dump_dir={folder}",
+        f"skip.rollout_tq.steps=[{','.join(map(str, steps))}]",
+        "skip.rollout_tq.action=repeat",
+    ]

@@ -7,34 +7,24 @@ from balanced_agg.data.prepare import prepare
 from balanced_agg.data.registry import BENCHMARKS
 
 from tests.data.sources import BENCHMARK_ROWS, write_jsonl
-from tests.end_to_end.launch import launch, train
+from tests.end_to_end.launch import launch
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_sharded_checkpoint_is_evaluated_on_the_six_benchmarks_in_one_pass(arithmetic_model, tmp_path):
-    trained = train(
-        "arithmetic",
-        tmp_path / "run",
-        "trainer.n_gpus_per_node=2",
-        "trainer.total_training_steps=1",
-        "trainer.save_freq=1",
-        "trainer.test_freq=-1",
-        "trainer.val_before_train=false",
-    )
-    assert trained.returncode == 0, trained.log[-3000:]
-
+def test_a_sharded_checkpoint_is_evaluated_on_the_six_benchmarks_in_one_pass(first_run, tmp_path):
+    run, _ = first_run
     files = []
     for dataset in BENCHMARKS:
         source = write_jsonl(tmp_path / f"source/{dataset.name}.jsonl", BENCHMARK_ROWS[dataset.name])
         files.append(str(prepare(dataset, tmp_path / "data", source).path))
-    checkpoint = tmp_path / "run/checkpoints/global_step_1"
+    checkpoint = run.dir / "checkpoints/global_step_3"
     settings = [f"data.val_files=[{','.join(files)}]", "data.max_prompt_length=1024"]
     done = launch(tmp_path / "log", "scripts/evaluate.sh", str(checkpoint), *settings)
     assert done.returncode == 0, done.log[-3000:]
     assert done.leftover == []
 
-    results = checkpoint.with_name("global_step_1-evaluation")
+    results = checkpoint.with_name("global_step_3-evaluation")
     found = json.loads((results / "evaluation.json").read_text())["benchmarks"]
     asked = {dataset.name: (len(BENCHMARK_ROWS[dataset.name]), dataset.k) for dataset in BENCHMARKS}
     assert {name: (row["problems"], row["k"]) for name, row in found.items()} == asked

@@ -7,53 +7,11 @@ import pytest
 from balanced_agg.commands.inspect.command import run as inspect
 from balanced_agg.loss.rules import RULE_OF
 from tests.composed import compose_recipe
-from tests.end_to_end.launch import train
+from tests.end_to_end.launch import SMALL, replay, train
 from tests.end_to_end.reference import gradient_norm
 from tests.end_to_end.settings_by_step import MODES, SETTINGS
 
 pytestmark = pytest.mark.slow
-
-SMALL = [
-    "data.train_batch_size=4",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-    "actor_rollout_ref.actor.use_dynamic_bsz=false",
-    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
-    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
-    "trainer.test_freq=-1",
-    "trainer.val_before_train=false",
-    "trainer.logger=[console,file]",
-    # The recorded batch is filed under these names.
-    "trainer.project_name=test",
-    "trainer.experiment_name=test",
-]
-
-
-def replay(folder, *steps: int) -> list[str]:
-    """Record the batch of the first of ``steps`` if there is none in ``folder``, and use it at all of them."""
-    return [
-        "skip.rollout_tq.enable=true",
-        f"skip.rollout_tq.dump_dir={folder}",
-        f"skip.rollout_tq.steps=[{','.join(map(str, steps))}]",
-        "skip.rollout_tq.action=repeat",
-    ]
-
-
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory, arithmetic_model):
-    """Three balanced steps on two ranks, the first step's rollouts recorded, by the recipe as it is."""
-    folder = tmp_path_factory.mktemp("first_run")
-    run = train(
-        "arithmetic",
-        folder / "run",
-        *SMALL,
-        "trainer.n_gpus_per_node=2",
-        "trainer.total_training_steps=3",
-        f"trainer.rollout_data_dir={folder}/rollouts",
-        *replay(folder / "recorded", 1),
-        environment={"VERL_USE_EXTERNAL_MODULES": "tests.end_to_end.witness", "WITNESS_DIR": str(folder)},
-    )
-    assert run.returncode == 0, run.log[-5000:]
-    return run, folder / "recorded"
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.end_to_end.launch import train
+from tests.end_to_end.launch import SMALL, train
 from tests.end_to_end.reference import gradient_norm, load_model, log_probs_of
-from tests.end_to_end.test_pipeline import SMALL
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.launch import DEADLINE, processes_of, train, wait_for_end
+from tests.end_to_end.launch import DEADLINE, SMALL, processes_of, replay, wait_for_end
 from tests.end_to_end.nodes import two_nodes, why_not
 from tests.end_to_end.reference import gradient_norm
-from tests.end_to_end.test_pipeline import SMALL, replay
 
 # Many of one kind would say nothing more: a rank on each node, and room for Ray's other actors.
 SIZE = ["--num-gpus=1", "--num-cpus=8", "--object-store-memory=500000000"]
@@ -65,16 +64,7 @@ def wait_until(condition, log, seconds: float = DEADLINE):
 
 
 @pytest.fixture(scope="module")
-def one_node(tmp_path_factory, arithmetic_model):
-    """A step on one node, its rollouts recorded: the gradient norm that it logged, and where they are."""
-    folder = tmp_path_factory.mktemp("one_node")
-    run = train("arithmetic", folder / "run", *SMALL, "trainer.total_training_steps=1", *replay(folder / "recorded", 1))
-    assert run.returncode == 0, run.log[-5000:]
-    return run.steps[1]["actor/grad_norm"], folder / "recorded"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory, one_node):
+def cluster(tmp_path_factory, first_run):  # which needs the memory that the cluster takes
     folder = tmp_path_factory.mktemp("two_nodes")
     with two_nodes(folder) as (head, worker):
         cluster = Cluster(head, worker, folder)
@@ -138,8 +128,9 @@ def test_who_has_the_token_is_let_in(cluster, way):
     assert done.returncode == 0 and "let in" in done.stdout, done.stdout
 
 
-def test_a_run_over_both_nodes_has_the_gradient_of_one_and_ends_at_ctrl_c(cluster, one_node, arithmetic_model):
-    norm, recorded_there = one_node
+def test_a_run_over_both_nodes_has_the_gradient_of_one_and_ends_at_ctrl_c(cluster, first_run, arithmetic_model):
+    one_node, recorded_there = first_run
+    norm = one_node.steps[1]["actor/grad_norm"]
     run, recorded = cluster.folder / "run", cluster.folder / "recorded"
     shutil.copytree(recorded_there, recorded)  # the nodes see no other folder of /tmp
     before = set(processes_of(cluster.mark))
