@@ -30,8 +30,8 @@ class Killed:
         leftover: processes that outlived the command by 20 seconds.
         message: the last error in the log.
         logged: the last step in the log.
-        goes_on_from: the step of the last whole checkpoint, which the next start takes.
-        torn: what is amiss with which other checkpoints.
+        resumes_from: the step of the last complete checkpoint, which the next start takes.
+        incomplete: why each other checkpoint is incomplete, by its name.
     """
 
     step: int
@@ -42,12 +42,12 @@ class Killed:
     leftover: int
     message: str
     logged: int
-    goes_on_from: int
-    torn: dict[str, str]
+    resumes_from: int
+    incomplete: dict[str, str]
 
 
 def start(folder: Path, steps: int, kill_at: str = "") -> Run:
-    """Start the run in ``folder``, which goes on where it was killed; its output is kept as ``log-K.txt``."""
+    """Start the run in ``folder``, which resumes; its output is kept as ``log-K.txt``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("killed.json", "step.txt"):
         (folder / name).unlink(missing_ok=True)
@@ -63,17 +63,17 @@ def start(folder: Path, steps: int, kill_at: str = "") -> Run:
     return run
 
 
-def goes_on_from(folder: Path) -> int:
+def resumes_from(folder: Path) -> int:
     found = checkpoints.completed(folder / "checkpoints")
     return checkpoints.step(found[-1].folder) if found else 0
 
 
 def kill(folder: Path, steps: int, point: str, victim: str) -> Killed:
-    """Start the run and kill `victim` at `point` of the first step behind the one it goes on from.
+    """Start the run and kill `victim` at `point` of the first step after the one it resumes from.
 
     AssertionError if the point was not reached, or if the command ended well in spite of it.
     """
-    step = goes_on_from(folder) + 1
+    step = resumes_from(folder) + 1
     run = start(folder, steps, f"{step}:{point}:{victim}")
     assert (folder / "killed.json").exists(), run.log[-5000:]
     assert run.returncode != 0
@@ -87,7 +87,7 @@ def kill(folder: Path, steps: int, point: str, victim: str) -> Killed:
         len(run.leftover),
         _message(run.log),
         max(run.steps, default=0) if (folder / "metrics.jsonl").exists() else 0,
-        goes_on_from(folder),
+        resumes_from(folder),
         checkpoints.incomplete(folder / "checkpoints"),
     )
     with (folder / "kills.jsonl").open("a") as file:

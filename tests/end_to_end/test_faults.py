@@ -99,7 +99,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_at_a_checkpoint_stops_the_run_and_leaves_the_last_whole(tmp_path, arithmetic_model, small_disk):
+def test_a_full_disk_at_a_checkpoint_stops_the_run_and_leaves_the_last_complete(tmp_path, arithmetic_model, small_disk):
     command = [
         *SMALL,
         "trainer.val_before_train=false",
@@ -111,9 +111,9 @@ def test_a_full_disk_at_a_checkpoint_stops_the_run_and_leaves_the_last_whole(tmp
     assert run.returncode != 0
     assert sorted(run.steps) == [1]
     assert run.leftover == []
-    whole = small_disk / "global_step_1"
-    assert find_latest_ckpt_path(str(small_disk)) == str(whole)
-    for file in whole.rglob("*.pt"):
+    complete = small_disk / "global_step_1"
+    assert find_latest_ckpt_path(str(small_disk)) == str(complete)
+    for file in complete.rglob("*.pt"):
         torch.load(file, weights_only=False)
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     resumed = train("arithmetic", tmp_path / "run", *command)

@@ -10,11 +10,11 @@ pytestmark = pytest.mark.slow
 STEPS = 3
 
 
-def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(tmp_path, arithmetic_model):
+def test_a_run_killed_in_the_middle_of_a_checkpoint_resumes_from_the_one_before(tmp_path, arithmetic_model):
     assert start(tmp_path, 1).returncode == 0
     killed = kill(tmp_path, STEPS, "checkpoint", "worker")
-    assert (killed.step, killed.goes_on_from, killed.leftover) == (2, 1, 0)
-    assert killed.torn == {"global_step_2": "its writing was interrupted"}
+    assert (killed.step, killed.resumes_from, killed.leftover) == (2, 1, 0)
+    assert killed.incomplete == {"global_step_2": "its writing was interrupted"}
     assert killed.seconds < 60
     assert "ActorDiedError" in killed.message
     assert logged_steps(tmp_path) == [1]

@@ -53,7 +53,7 @@ def done(folder: Path, what: tuple[str, str] | str) -> bool:
 
 def report(folder: Path) -> None:
     kills = kills_so_far(folder / "killed")
-    header = ["point", "victim", "step", "the command ended", "exit code", "left over", "goes on from", "message"]
+    header = ["point", "victim", "step", "the command ended", "exit code", "left over", "resumes from", "message"]
     rows = [
         [
             killed.point,
@@ -62,7 +62,7 @@ def report(folder: Path) -> None:
             f"after {killed.seconds} s",
             str(killed.exit_code),
             str(killed.leftover),
-            f"{killed.goes_on_from}" + (f", {', '.join(killed.torn)} torn" if killed.torn else ""),
+            f"{killed.resumes_from}" + (f", {', '.join(killed.incomplete)} incomplete" if killed.incomplete else ""),
             killed.message[:100],
         ]
         for killed in kills

@@ -22,7 +22,7 @@ def found(run) -> str | None:
     return path and path.removeprefix(f"{run}/")
 
 
-def test_a_run_goes_on_from_the_last_whole_checkpoint_whatever_verls_file_says(tmp_path, caplog):
+def test_a_run_resumes_from_the_last_complete_checkpoint_whatever_verls_file_says(tmp_path, caplog):
     save(tmp_path, 1)
     cut(save(tmp_path, 2))
     save(tmp_path, 3, finish=False)

@@ -1,4 +1,4 @@
-"""verl's file log of a run that goes on has each step once, up to the checkpoint as it was, from there on anew."""
+"""verl's file log of a resumed run has each step once, up to the checkpoint as it was, from there on anew."""
 
 import contextvars
 import json
@@ -17,9 +17,9 @@ def log(tmp_path, monkeypatch):
     return path
 
 
-def run(*records: tuple[int, dict], goes_on_from: int | None = 0, checkpoint: dict | None = None) -> None:
+def run(*records: tuple[int, dict], resumes_from: int | None = 0, checkpoint: dict | None = None) -> None:
     def log_them():
-        in_verl._resumed_from.set((goes_on_from, checkpoint or {}))
+        in_verl._resumed_from.set((resumes_from, checkpoint or {}))
         tracking = Tracking("project", "experiment", ["file"])
         for step, data in records:
             tracking.log(data, step)
@@ -36,47 +36,47 @@ def logged(log) -> list[tuple[int, dict]]:
     return [(record["step"], record["data"]) for record in map(json.loads, log.read_text().splitlines())]
 
 
-def test_a_run_that_goes_on_keeps_its_log_up_to_the_checkpoint_and_has_no_step_twice(log):
+def test_a_resumed_run_keeps_its_log_up_to_the_checkpoint_and_has_no_step_twice(log):
     run(*steps(0, 1, 2, 3, 4))
-    run((2, {"accuracy": 0.5}), (3, {"loss": 30}), goes_on_from=2)
+    run((2, {"accuracy": 0.5}), (3, {"loss": 30}), resumes_from=2)
     assert logged(log) == [*steps(0, 1), (2, {"loss": 2, "accuracy": 0.5}), (3, {"loss": 30})]
 
 
 def test_without_a_validation_the_first_record_is_of_the_next_step_and_nothing_of_the_lost_one_stays(log):
     run(*steps(1, 2), (3, {"loss": 3, "accuracy": 0.5}))
-    run((3, {"loss": 30}), goes_on_from=2)
+    run((3, {"loss": 30}), resumes_from=2)
     assert logged(log) == [*steps(1, 2), (3, {"loss": 30})]
 
 
 def test_a_step_that_was_saved_and_never_logged_is_logged_from_its_checkpoint(log):
     run(*steps(0, 1))
-    run((3, {"loss": 3}), goes_on_from=2, checkpoint={"loss": 2})
+    run((3, {"loss": 3}), resumes_from=2, checkpoint={"loss": 2})
     assert logged(log) == steps(0, 1, 2, 3)
 
 
 def test_a_step_that_was_logged_keeps_what_was_logged(log):
     run(*steps(1), (2, {"loss": 2, "seconds": 9}))
-    run((3, {"loss": 3}), goes_on_from=2, checkpoint={"loss": 2, "seconds": 5})
+    run((3, {"loss": 3}), resumes_from=2, checkpoint={"loss": 2, "seconds": 5})
     assert logged(log)[1] == (2, {"loss": 2, "seconds": 9})
 
 
 def test_a_run_that_starts_anew_keeps_nothing_but_the_validation_before_it(log):
     run((0, {"accuracy": 0.25}), *steps(1, 2))
-    run((0, {"accuracy": 0.5}), *steps(1), goes_on_from=0)
+    run((0, {"accuracy": 0.5}), *steps(1), resumes_from=0)
     assert logged(log) == [(0, {"accuracy": 0.5}), *steps(1)]
 
 
 def test_a_run_that_is_killed_before_its_first_record_has_cut_its_log_and_kept_what_its_checkpoint_knew(log):
     run(*steps(1))
-    run(goes_on_from=2, checkpoint={"loss": 2})
-    run((4, {"loss": 4}), goes_on_from=3, checkpoint={"loss": 3})
+    run(resumes_from=2, checkpoint={"loss": 2})
+    run((4, {"loss": 4}), resumes_from=3, checkpoint={"loss": 3})
     assert logged(log) == steps(1, 2, 3, 4)
 
 
 def test_a_log_without_a_record_has_the_step_of_the_checkpoint(log):
     run()
     assert log.read_bytes() == b""
-    run(*steps(2), goes_on_from=1, checkpoint={"loss": 1})
+    run(*steps(2), resumes_from=1, checkpoint={"loss": 1})
     assert logged(log) == steps(1, 2)
 
 
@@ -84,19 +84,19 @@ def test_a_log_without_a_record_has_the_step_of_the_checkpoint(log):
 def test_a_line_that_a_killed_run_left_half_written_spoils_no_other(log, cut):
     run(*steps(0, 1))
     log.write_bytes(log.read_bytes()[:-cut])
-    run(*steps(1, 2), goes_on_from=0)
+    run(*steps(1, 2), resumes_from=0)
     assert logged(log) == steps(0, 1, 2)
 
 
 def test_a_log_of_a_trainer_that_says_nothing_about_checkpoints_keeps_what_its_first_record_does_not_supersede(log):
     run(*steps(0, 1, 2))
-    run(*steps(2, 3), goes_on_from=None)
+    run(*steps(2, 3), resumes_from=None)
     assert logged(log) == steps(0, 1, 2, 3)
 
 
 def test_values_that_are_no_numbers_stay_as_they_were(log):
     run((1, {"loss": float("nan"), "note": "text"}))
-    run(*steps(2), goes_on_from=1)
+    run(*steps(2), resumes_from=1)
     assert logged(log)[0] == (1, {"loss": None, "note": "text"})
 
 
