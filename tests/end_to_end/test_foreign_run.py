@@ -19,7 +19,7 @@ def test_verls_own_mode_has_the_same_checkpoints_log_and_refusals_with_and_witho
         f"data.train_files=[{file},{file}]",
         "data.train_batch_size=8",
         "actor_rollout_ref.actor.ppo_mini_batch_size=6",
-        "aggregation=token",
+        "aggregation=batch_token",
         "trainer.total_training_steps=1",
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
