@@ -81,7 +81,7 @@ class Job:
 NODE, SUBMIT = "node", "submit"
 
 
-@pytest.fixture(params=[1, 2, 16], ids=lambda hosts: f"{hosts} hosts")
+@pytest.fixture(params=[1, 2, pytest.param(16, marks=pytest.mark.slow)], ids=lambda hosts: f"{hosts} hosts")
 def job(request, tmp_path):
     job = Job(tmp_path, request.param)
     yield job

@@ -59,6 +59,7 @@ def look_around(platform: str | None) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow  # each a process that imports verl and vLLM
 def test_under_verl_platform_cpu_everything_is_in_place():
     assert look_around("cpu") == {
         "platform": "cpu",
@@ -72,6 +73,7 @@ def test_under_verl_platform_cpu_everything_is_in_place():
     }
 
 
+@pytest.mark.slow
 def test_elsewhere_nothing_of_it_is_active():
     seen = look_around(None)
     assert seen.pop("platform") != "cpu"
