@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 # Read by the interpreter, Ray's core or another library as it is loaded: a fork cannot make up for another value.
 READ_AT_START = (
@@ -71,6 +72,9 @@ def start(modules: Iterable[str], environment: Mapping[str, str]) -> Path:
     return interpreter
 
 
-def start_values(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+def start_values(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """What must be equal in the server and in a child."""
-    return {name: environment.get(name) for name in READ_AT_START}
+    values: dict[str, Any] = {name: environment.get(name) for name in READ_AT_START}
+    # cv2 puts its folder first at every import, in each generation of processes once more, which changes nothing.
+    values["LD_LIBRARY_PATH"] = list(dict.fromkeys(environment.get("LD_LIBRARY_PATH", "").split(":")))
+    return values
