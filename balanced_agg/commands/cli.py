@@ -32,7 +32,7 @@ class Commands(TyperGroup):
                 raise
             by_extra = module in ANALYSIS and command in WITHOUT_VERL
             remedy = "pip install 'balanced-agg[analysis]'" if by_extra else "run it in the environment that has verl"
-            messages.print(f"balanced-agg {command} needs {module}: {remedy}", markup=False)
+            messages.print(f"balanced-agg {command} needs {module}: {remedy}")
             raise typer.Exit(1) from None
 
 

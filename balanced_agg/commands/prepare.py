@@ -40,7 +40,7 @@ def run(
     except ValueError as error:
         known = OTHERS | {name: about(name) for name in CHOICES}
         lines = (f"  {name:<14} {meaning}" for name, meaning in known.items())
-        messages.print(f"{error}. There are:", *lines, sep="\n", markup=False)
+        messages.print(f"{error}. There are:", *lines, sep="\n")
         return USAGE_ERROR
 
     prepared, failed = [], {}
@@ -49,10 +49,10 @@ def run(
             for done in job():
                 prepared.append(done)
                 for line in remarks(done):
-                    messages.print(f"[bold]{name}[/]: {escape(line)}")
+                    messages.print(f"[bold]{name}[/]: {escape(line)}", markup=True)
         except (HubUnavailable, ValueError, OSError, ImportError) as error:
             failed[name] = str(error)
-            messages.print(f"[bold red]{name}[/]: {escape(str(error))}")
+            messages.print(f"[bold red]{name}[/]: {escape(str(error))}", markup=True)
     if as_json:
         results = [done.manifest | {"path": str(done.path), "wrote": done.wrote} for done in prepared]
         print_json({"prepared": results, "failed": failed})

@@ -73,13 +73,13 @@ def run(
     try:
         outcomes = run_all(runs, ray_address)
     except KeyboardInterrupt:
-        say("sweep: interrupted; the same command resumes it")
+        messages.print("sweep: interrupted; the same command resumes it")
         return 1
     if not as_json:
         print_table(("run", "outcome", "exit code", "seconds"), outcomes, text_columns=2)
     logged = [str(run.folder) for run in runs if run.metrics.exists() and run.metrics.stat().st_size]
     if not logged:
-        say("no run has logged anything to compare")
+        messages.print("no run has logged anything to compare")
         return 1
     from balanced_agg.commands.compare.command import run as compare
 
@@ -140,13 +140,13 @@ def run_all(runs: Sequence[PlannedRun], ray_address: str | None) -> list[tuple[s
         name, before = run.folder.name, run.state
         head = f"[{number}/{len(runs)}] {name}"
         if before == "finished":
-            say(f"{head}: finished before")
+            messages.print(f"{head}: finished before")
             outcomes.append((name, "finished before", "", ""))
             continue
-        say(f"{head}: {'resumes' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
+        messages.print(f"{head}: {'resumes' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
         start = time.monotonic()
         run.write_record(finished=False)
-        ended = execute(command(run, ray_address), run.folder, say=lambda line: say(f"  {line}"))
+        ended = execute(command(run, ray_address), run.folder, say=lambda line: messages.print(f"  {line}"))
         run.write_record(finished=ended.status == 0)
         if ended.interrupted:
             raise KeyboardInterrupt
@@ -154,7 +154,7 @@ def run_all(runs: Sequence[PlannedRun], ray_address: str | None) -> list[tuple[s
         outcomes.append((name, FAILED if ended.status else "finished", str(ended.status), seconds))
         if ended.status:
             log = run.folder / "log.txt"
-            say(f"{head}: failed with exit code {ended.status}; the end of its log:\n{last_lines(log, 8)}")
+            messages.print(f"{head}: failed with exit code {ended.status}; the end of its log:\n{last_lines(log, 8)}")
     return outcomes
 
 
@@ -162,7 +162,3 @@ def command(run: PlannedRun, ray_address: str | None) -> list[str]:
     """What starts the run: on this machine, or on a Ray cluster."""
     how = ["train"] if ray_address is None else ["submit", "--ray-address", ray_address]
     return [sys.executable, "-m", "balanced_agg", *how, *run.arguments]
-
-
-def say(line: str) -> None:
-    messages.print(line, markup=False)

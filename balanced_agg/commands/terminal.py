@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 # Results alone go to stdout; messages and progress to stderr.
-results = Console(highlight=False)
-messages = Console(stderr=True, soft_wrap=True, highlight=False)
+results = Console(highlight=False, markup=False)
+messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(
@@ -56,7 +56,7 @@ def print_table(
 def print_lines(lines: Iterable[str]) -> None:
     """Sentences, plain: broken between words on a terminal, and not at all elsewhere."""
     for line in lines:
-        results.print(line, soft_wrap=not results.is_terminal, markup=False)
+        results.print(line, soft_wrap=not results.is_terminal)
 
 
 def print_json(data: Any) -> None:
@@ -74,5 +74,5 @@ def errors_in_one_line(command: str, *failures: type[Exception]) -> Iterator[Non
     try:
         yield
     except (*failures, ValueError) as error:
-        messages.print(f"balanced-agg {command}: {error}", markup=False)
+        messages.print(f"balanced-agg {command}: {error}")
         raise typer.Exit(1 if isinstance(error, failures) else 2) from None

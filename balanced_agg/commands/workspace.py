@@ -106,7 +106,7 @@ def run(path: str, name: str, dry_run: bool) -> int:
     try:
         print(save(workspace))
     except Exception as error:  # wandb raises whatever its transport does; a traceback would show no more
-        messages.print(f"balanced-agg workspace: {path} was not saved: {one_line(error)}; {CHECK}", markup=False)
+        messages.print(f"balanced-agg workspace: {path} was not saved: {one_line(error)}; {CHECK}")
         return 1
     return 0
 

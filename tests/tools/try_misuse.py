@@ -50,9 +50,9 @@ def main() -> None:
             folder.mkdir()
             made.append(attempt(case, good, folder, options.deadline))
             wrong = made[-1].wrong
-            messages.print(f"[{number}/{len(cases)}] {case.name}: {wrong or 'as it should be'}", markup=False)
+            messages.print(f"[{number}/{len(cases)}] {case.name}: {wrong or 'as it should be'}")
             if wrong and options.show:
-                messages.print(made[-1].log, markup=False)
+                messages.print(made[-1].log)
     rows = [row(case, one) for case, one in zip(cases, made, strict=True)]
     print_table(("what is wrong", "message", "seconds", "before Ray", "not as it should be"), rows, text_columns=2)
     failed = sum(bool(cells[-1]) for cells in rows)

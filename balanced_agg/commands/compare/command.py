@@ -38,5 +38,5 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
         for name, content in files.items():
             with atomic_write(out / name) as temporary:
                 temporary.write_bytes(content)
-        messages.print(f"written: {out / 'report.html'} and {len(files) - 1} pictures", markup=False)
+        messages.print(f"written: {out / 'report.html'} and {len(files) - 1} pictures")
     return 0

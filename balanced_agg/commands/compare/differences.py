@@ -1,7 +1,7 @@
 """Where the configs of runs that should differ in mode and seed alone differ in more."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from balanced_agg.runs.run import Run
@@ -22,7 +22,10 @@ def differences(runs: Sequence[Run]) -> list[str]:
     Runs without a saved config are left out here. Values are compared as written. A value that one run gives as an
     interpolation (Hydra's own file) and another one resolved (wandb) is passed over: what it points to is compared.
     """
-    configs = [(run.name, dict(leaves(run.config))) for run in runs if run.config is not None]
+    import pandas as pd
+
+    # Dotted key -> value; a list is one value.
+    configs = [(run.name, pd.json_normalize(run.config).to_dict("records")[0]) for run in runs if run.config]
     mixed = len({any(map(is_interpolation, config.values())) for _, config in configs}) > 1
     sentences = []
     for key in sorted({key for _, config in configs for key in config}):
@@ -48,15 +51,6 @@ def shortened(value: str) -> str:
 
 def counted(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < 3 else f"the {len(names)} other runs"
-
-
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is no mapping; a list is one value."""
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def is_interpolation(value: Any) -> bool:

@@ -1,8 +1,7 @@
 """The numbers of a comparison, as data."""
 
 from collections.abc import Sequence
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from balanced_agg.commands.compare.groups import QUANTITIES, Group, Setting
@@ -64,9 +63,9 @@ def over_seeds(values: dict[int, float | None]) -> dict[str, Any]:
     found = list(by_seed.values())
     half_width = None
     if len(found) > 1:
-        from scipy.stats import t
+        from scipy.stats import sem, t
 
-        half_width = float(t.ppf(0.975, len(found) - 1)) * stdev(found) / sqrt(len(found))
+        half_width = float(t.ppf(0.975, len(found) - 1) * sem(found))
     return {"by_seed": by_seed, "mean": fmean(found) if found else None, "half_width": half_width}
 
 

@@ -36,7 +36,7 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) 
     if "--cfg" in overrides:
         return subprocess.run(command).returncode
 
-    messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}", markup=False)
+    messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}")
     if target.shards:
         merge(target)
     samples = target.results / "samples"
