@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -127,7 +128,5 @@ def describe(step: int, metrics: dict[str, float]) -> str:
 
 
 def last_lines(log: Path, count: int) -> str:
-    """The end of a log, of which no more than 20 kB are read."""
-    with log.open("rb") as file:
-        file.seek(-min(file.seek(0, os.SEEK_END), 20_000), os.SEEK_END)
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+    with log.open(errors="replace") as lines:
+        return "".join(deque(lines, maxlen=count)).rstrip("\n")

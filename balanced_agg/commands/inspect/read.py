@@ -1,9 +1,10 @@
 """Rollouts on disk, a batch of rows at a time: verl's dump (STEP.jsonl), other JSON lines, parquet."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from balanced_agg.runs.file_log import parse
 
 # An int, or the path of a file that says no step.
 Step = int | str
@@ -79,7 +80,7 @@ def _columns(path: Path) -> frozenset[str]:
     if path.suffix == ".parquet":
         return frozenset(_parquet(path).schema_arrow.names)
     with path.open("rb") as file:
-        return frozenset(next((row for line in file if (row := _json_object(line))), {}))
+        return frozenset(next((row for row in map(parse, file) if isinstance(row, dict)), {}))
 
 
 def _read_json_lines(path: Path, fields: Iterable[str], left_out: LeftOut) -> Iterator[Batch]:
@@ -87,7 +88,8 @@ def _read_json_lines(path: Path, fields: Iterable[str], left_out: LeftOut) -> It
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             size += len(line)
-            if row := _json_object(line):
+            row = parse(line)
+            if isinstance(row, dict):
                 rows.append((number, {name: row.get(name) for name in fields}))
             elif line.strip():
                 incomplete = not line.endswith(b"\n")
@@ -98,14 +100,6 @@ def _read_json_lines(path: Path, fields: Iterable[str], left_out: LeftOut) -> It
                 yield rows, size
                 rows, size = [], 0
     yield rows, size
-
-
-def _json_object(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:  # also what is no UTF-8
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def _read_parquet(path: Path, fields: set[str]) -> Iterator[Batch]:
