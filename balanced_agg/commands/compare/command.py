@@ -5,7 +5,7 @@ from pathlib import Path
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.compare.groups import settings
-from balanced_agg.commands.compare.pictures import overview, picture, plots
+from balanced_agg.commands.compare.pictures import drawable, overview, picture
 from balanced_agg.commands.compare.report import html
 from balanced_agg.commands.compare.summary import summarize
 from balanced_agg.commands.compare.table import remarks_of, tables_of, title
@@ -18,7 +18,7 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
     """Print the comparison, and write it to `out`; the exit code."""
     with errors_in_one_line("compare", WandbError, OSError):
         compared = settings(read_runs(paths))
-    drawn, remarks = plots(compared)
+    drawn, remarks = drawable(compared)
     summary = summarize(compared, remarks)
     tabled = [(title(setting), tables_of(setting)) for setting in summary["settings"]]
     if as_json:
@@ -30,11 +30,12 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
                 print()
         print_lines(remarks_of(summary))
     if out is not None:
-        pictures = {plot.label: (plot.name, picture(plot, compared)) for plot in drawn}
-        overall = overview(drawn, compared)
-        files = {f"{name}.png": png for name, png in pictures.values()}
-        files |= {"comparison.png": overall} if overall else {}
-        files["report.html"] = html(summary, tabled, {label: png for label, (_, png) in pictures.items()}).encode()
+        pictures = {quantity: picture(quantity, compared) for quantity in drawn}
+        files = {f"{quantity.name}.png": png for quantity, png in pictures.items()}
+        if overall := overview(drawn, compared):
+            files["comparison.png"] = overall
+        labelled = {quantity.label: png for quantity, png in pictures.items()}
+        files["report.html"] = html(summary, tabled, labelled).encode()
         for name, content in files.items():
             with atomic_write(out / name) as temporary:
                 temporary.write_bytes(content)

@@ -1,6 +1,6 @@
 """Runs grouped by setting and mode: which of them count, and what a reader of the comparison must know."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -14,33 +14,38 @@ MEAN = "mean"
 
 
 class Quantity(NamedTuple):
-    """What each training step logs, and is tabled and drawn of a run besides its validation.
+    """What is tabled or drawn of a run.
 
     Attributes:
     name: in JSON and in file names.
     label: for people; its unit behind a comma.
-    metric: its key in a run's log. RULE stands for the rule that the run trains with; a run under a mode that is none
-        of the known rules does not have it, though its log has those of the other rules.
+    of: its values in a run: step -> value; empty where the run does not have it.
     digits: behind the point, in a table.
     """
 
     name: str
     label: str
-    metric: str
+    of: Callable[[Run], dict[int, float]]
     digits: int = 3
 
-    def of(self, run: Run) -> dict[int, float]:
-        """step -> value."""
-        return run.series(self.metric.replace("RULE", RULE_OF.get(run.mode, run.mode)))
+
+def logged(metric: str) -> Callable[[Run], dict[int, float]]:
+    """A metric of each training step. RULE stands for the rule that the run trains with; a run under a mode that is
+    none of the known rules does not have it, though its log has those of the other rules.
+    """
+    return lambda run: run.series(metric.replace("RULE", RULE_OF.get(run.mode, run.mode)))
 
 
+# Besides validation.
 QUANTITIES = (
-    Quantity("response_length", "response length, tokens", "response_length/mean", digits=1),
-    Quantity("length_gap", "length gap\n(positive - negative) / mean", "aggregation/length_gap"),
-    Quantity("entropy", "entropy, nats", "actor/entropy"),
-    Quantity("reward", "reward", "critic/score/mean"),
-    Quantity("positive_share", "share of gradient mass\non positive responses", "aggregation/RULE/positive_share"),
-    Quantity("gradient_norm", "gradient norm", "actor/grad_norm"),
+    Quantity("response_length", "response length, tokens", logged("response_length/mean"), digits=1),
+    Quantity("length_gap", "length gap\n(positive - negative) / mean", logged("aggregation/length_gap")),
+    Quantity("entropy", "entropy, nats", logged("actor/entropy")),
+    Quantity("reward", "reward", logged("critic/score/mean")),
+    Quantity(
+        "positive_share", "share of gradient mass\non positive responses", logged("aggregation/RULE/positive_share")
+    ),
+    Quantity("gradient_norm", "gradient norm", logged("actor/grad_norm")),
 )
 
 

@@ -1,13 +1,12 @@
 """The pictures of a comparison, as PNG."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any
 
-from balanced_agg.commands.compare.groups import MEAN, QUANTITIES, Setting
+from balanced_agg.commands.compare.groups import MEAN, QUANTITIES, Quantity, Setting
 from balanced_agg.commands.plot_style import RC, Style, styles_of
 from balanced_agg.runs.run import Run
 
@@ -17,43 +16,16 @@ SMOOTHED_FROM, WINDOW = 201, 11  # steps
 OVERVIEW = ("validation_accuracy", "response_length", "length_gap", "positive_share")
 
 
-@dataclass(frozen=True)
-class Plot:
-    """One quantity to draw.
-
-    Attributes:
-        name: of its file.
-        label: of its axis.
-        of: the curve of a run: step -> value; empty where the run does not have it.
-        smoothed: whether running means are drawn of it.
-    """
-
-    name: str
-    label: str
-    of: Callable[[Run], dict[int, float]]
-    smoothed: bool = False
-
-    def curve(self, run: Run) -> Any:
-        """A pandas Series over the steps in order."""
-        import pandas as pd
-
-        series = pd.Series(self.of(run), dtype=float).sort_index()
-        return smooth(series) if self.smoothed else series
-
-
-def plots(settings: Sequence[Setting]) -> tuple[list[Plot], list[str]]:
+def drawable(settings: Sequence[Setting]) -> tuple[list[Quantity], list[str]]:
     """What there is to draw, and a remark on each quantity that no run logged."""
     runs = [run for setting in settings for run in setting.runs]
-    candidates = list(accuracy_plots(settings))
-    for quantity in QUANTITIES:
-        smoothed = any(len(quantity.of(run)) >= SMOOTHED_FROM for run in runs)
-        candidates.append(Plot(quantity.name, quantity.label, quantity.of, smoothed))
-    drawn = [plot for plot in candidates if any(map(plot.of, runs))]
-    absent = [plot.name.replace("_", " ") for plot in candidates if plot not in drawn]
+    candidates = [*accuracies(settings), *QUANTITIES]
+    drawn = [quantity for quantity in candidates if any(map(quantity.of, runs))]
+    absent = [quantity.name.replace("_", " ") for quantity in candidates if quantity not in drawn]
     return drawn, [f"No picture of {', '.join(absent)}: no run logged it."] if absent else []
 
 
-def accuracy_plots(settings: Sequence[Setting]) -> Iterator[Plot]:
+def accuracies(settings: Sequence[Setting]) -> Iterator[Quantity]:
     """Accuracy over all benchmarks of a setting, and, where one has several, each benchmark on its own."""
     by_name = {setting.name: setting for setting in settings}
 
@@ -61,19 +33,16 @@ def accuracy_plots(settings: Sequence[Setting]) -> Iterator[Plot]:
         """Of a benchmark; without one, over all of the run's setting."""
         setting = by_name[run.setting]
         row = row or (setting.rows or [None])[-1]
-        accuracies = setting.accuracy(run, row) if row in setting.rows else {}
-        return {step: 100 * value for step, value in accuracies.items()}
+        found = setting.accuracy(run, row) if row in setting.rows else {}
+        return {step: 100 * value for step, value in found.items()}
 
     over = sorted({row for setting in settings for row in setting.rows[-1:]})
     which = "mean of benchmarks" if over == [MEAN] else ", ".join(over)
-    yield Plot("validation_accuracy", f"validation accuracy, %\n{which}".strip(), percent)
+    yield Quantity("validation_accuracy", f"validation accuracy, %\n{which}".strip(), percent)
     if MEAN in over:
-        for name in dict.fromkeys(name for setting in settings for name in setting.benchmarks):
-            yield Plot(
-                f"validation_accuracy-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', name)}",
-                f"validation accuracy, %\n{name}",
-                partial(percent, row=name),
-            )
+        for benchmark in dict.fromkeys(benchmark for setting in settings for benchmark in setting.benchmarks):
+            name = f"validation_accuracy-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', benchmark)}"
+            yield Quantity(name, f"validation accuracy, %\n{benchmark}", partial(percent, row=benchmark))
 
 
 def over_seeds(curves: Sequence[Any]) -> Any:
@@ -92,24 +61,24 @@ def smooth(series: Any) -> Any:
     return series.rolling(WINDOW, center=True, min_periods=1).mean()
 
 
-def picture(plot: Plot, settings: Sequence[Setting]) -> bytes:
+def picture(quantity: Quantity, settings: Sequence[Setting]) -> bytes:
     """One panel a setting."""
-    panels = [(plot, setting) for setting in settings if any(map(plot.of, setting.runs))]
+    panels = [(quantity, setting) for setting in settings if any(map(quantity.of, setting.runs))]
     columns = min(3, len(panels))
     return draw(panels, columns, (5.8 if columns == 1 else 4.6) * columns, 4.0)
 
 
-def overview(available: Sequence[Plot], settings: Sequence[Setting]) -> bytes | None:
+def overview(available: Sequence[Quantity], settings: Sequence[Setting]) -> bytes | None:
     """What decides between modes on one picture of 1600 pixels: two by two, or a row for each of several settings."""
-    chosen = [plot for name in OVERVIEW for plot in available if plot.name == name]
+    chosen = [quantity for name in OVERVIEW for quantity in available if quantity.name == name]
     if not chosen:
         return None
     columns = min(2, len(chosen)) if len(settings) == 1 else len(chosen)
-    panels = [(plot, setting) for setting in settings for plot in chosen]
+    panels = [(quantity, setting) for setting in settings for quantity in chosen]
     return draw(panels, columns, 1600 / DPI, 3.6 if columns < 3 else 2.9)
 
 
-def draw(panels: Sequence[tuple[Plot, Setting]], columns: int, width: float, row_height: float) -> bytes:
+def draw(panels: Sequence[tuple[Quantity, Setting]], columns: int, width: float, row_height: float) -> bytes:
     """PNG of panels in rows; `width` of the picture and `row_height` in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -125,10 +94,8 @@ def draw(panels: Sequence[tuple[Plot, Setting]], columns: int, width: float, row
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         handles: dict[str, Any] = {}
-        for axis, (plot, setting) in zip(axes.flat, panels, strict=False):
-            handles |= draw_panel(axis, plot, setting, styles)
-            axis.set_ylabel(plot.label)
-            axis.set_xlabel(f"step (running mean of {WINDOW})" if plot.smoothed else "training step")
+        for axis, (quantity, setting) in zip(axes.flat, panels, strict=False):
+            handles |= draw_panel(axis, quantity, setting, styles)
             axis.set_title(setting.name if several else "", loc="left")
         # Single runs behind the modes.
         labels = sorted(handles, key=lambda label: label.endswith(CUT_SHORT))
@@ -145,20 +112,29 @@ def draw(panels: Sequence[tuple[Plot, Setting]], columns: int, width: float, row
     return png.getvalue()
 
 
-def draw_panel(axis: Any, plot: Plot, setting: Setting, styles: dict[str, Style]) -> dict[str, Any]:
+def draw_panel(axis: Any, quantity: Quantity, setting: Setting, styles: dict[str, Style]) -> dict[str, Any]:
     """Lines and bands of each mode, thin lines of runs that were cut short; what goes into the legend, by label."""
+    import pandas as pd
+
+    smoothed = any(len(quantity.of(run)) >= SMOOTHED_FROM for run in setting.runs)
+
+    def curve(run: Run) -> pd.Series:
+        series = pd.Series(quantity.of(run), dtype=float).sort_index()
+        return smooth(series) if smoothed else series
+
+    axis.set_ylabel(quantity.label)
+    axis.set_xlabel(f"step (running mean of {WINDOW})" if smoothed else "training step")
     handles = {}
     for group in setting.groups:
         style = styles[group.mode]
         line = {"color": style.colour, "linestyle": style.dashes}
-        found = over_seeds([plot.curve(run) for run in group.full_length])
+        found = over_seeds([curve(run) for run in group.full_length])
         if len(found):
             axis.fill_between(found.index, found["min"], found["max"], color=style.colour, alpha=0.15, linewidth=0)
             marks = {"marker": style.marker, "markersize": 5.5, "markevery": max(1, len(found) // 8)}
             (handles[style.label],) = axis.plot(found.index, found["mean"], **line, **marks, linewidth=2)
         for run in group.cut_short:
-            curve = plot.curve(run)
-            if len(curve):
+            if quantity.of(run):
                 label = style.label + CUT_SHORT
-                (handles[label],) = axis.plot(curve, **line, linewidth=0.9, marker="x", markevery=[-1])
+                (handles[label],) = axis.plot(curve(run), **line, linewidth=0.9, marker="x", markevery=[-1])
     return handles
