@@ -26,7 +26,10 @@ def head(ip: str | None, port: int, dashboard_port: int, ray_options: Sequence[s
     refuse_exported_token()
     auth_token.create()
     file = auth_token.require()
-    ip = ip or own_address()
+    if ip is None:
+        import ray
+
+        ip = ray.util.get_node_ip_address()  # that of the interface with the default route
     print(
         f"token file   {file}",
         f"a worker     balanced-agg node worker {ip}:{port}    # with a copy of the token file",
@@ -58,13 +61,6 @@ def ray_start(*options: str) -> NoReturn:
     os.environ.setdefault("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.execv(sys.executable, [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options])
-
-
-def own_address() -> str:
-    """The address that Ray gives this machine: that of the interface with the default route."""
-    import ray
-
-    return ray.util.get_node_ip_address()
 
 
 def wait_for(host: str, port: int, seconds: float) -> None:

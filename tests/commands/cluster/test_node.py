@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import ray
 from typer.testing import CliRunner, Result
 
 from balanced_agg.commands.cli import app
@@ -75,7 +76,7 @@ def test_what_the_head_says_is_what_it_was_told(become):
 def test_the_head_finds_an_address_of_its_own(become):
     options, _ = become("head")
     (address,) = (option.partition("=")[2] for option in options if option.startswith("--node-ip-address"))
-    assert address == node.own_address() and f"--dashboard-host={address}" in options
+    assert address == ray.util.get_node_ip_address() and f"--dashboard-host={address}" in options
 
 
 def test_a_worker_joins_a_head_that_listens_and_has_no_dashboard(become, token, listening):
