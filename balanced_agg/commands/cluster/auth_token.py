@@ -4,6 +4,7 @@ Ray takes it from ``RAY_AUTH_TOKEN``, else from the file that ``RAY_AUTH_TOKEN_P
 ``~/.ray/auth_token``. https://docs.ray.io/en/latest/ray-security/token-auth.html
 """
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -19,12 +20,9 @@ def create() -> Path:
     """Write a new token of 256 bits where there is none; returns its file."""
     file = token_file()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return file
-    with os.fdopen(descriptor, "w") as opened:
-        opened.write(secrets.token_hex(32))
+    with contextlib.suppress(FileExistsError):
+        file.touch(mode=0o600, exist_ok=False)
+        file.write_text(secrets.token_hex(32))
     return file
 
 

@@ -1,14 +1,14 @@
-"""Judge this machine, and write the lines to a file as they come: a JSON object each.
+"""Judge this machine, and write the lines to stdout as they come: a JSON object each.
 
-``python -m balanced_agg.commands.doctor FILE [RECIPE OVERRIDES…]``, in the environment of a run. verl is imported here,
+``python -m balanced_agg.commands.doctor [RECIPE OVERRIDES…]``, in the environment of a run. verl is imported here,
 which may raise, crash or hang; what was written before counts.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from balanced_agg.commands.doctor.check import FAIL, OK, Check, DoesNotCompose, described
 from balanced_agg.commands.doctor.versions import check_versions
@@ -35,14 +35,15 @@ def judged(name: str | None, overrides: Sequence[str]) -> Iterator[Check]:
     yield from recipe_lines.check_recipe(recipe)
 
 
-def main(file: Path, name: str | None = None, *overrides: str) -> None:
-    with file.open("w", buffering=1) as lines:  # each is there before the next check begins
-        try:
-            for check in judged(name, overrides):
-                lines.write(json.dumps(asdict(check)) + "\n")
-        except DoesNotCompose as error:
-            lines.write(json.dumps({"usage_error": str(error)}) + "\n")
+def main(name: str | None = None, *overrides: str) -> None:
+    lines = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # libraries print whatever they like to stdout
+    try:
+        for check in judged(name, overrides):
+            lines.write(json.dumps(asdict(check)) + "\n")
+    except DoesNotCompose as error:
+        lines.write(json.dumps({"usage_error": str(error)}) + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    main(*sys.argv[1:])

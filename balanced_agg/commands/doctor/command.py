@@ -4,10 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.text import Text
 
@@ -39,21 +37,18 @@ def judge(arguments: Sequence[str]) -> list[Check]:
 
     DoesNotCompose if the recipe does not compose.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch, "lines.jsonl")  # not stdout, to which libraries print whatever they like
-        file.touch()
-        command = [sys.executable, "-m", "balanced_agg.commands.doctor", str(file), *arguments]
-        options = {"env": train.environment(os.environ), "cwd": root(), "stdin": subprocess.DEVNULL}
-        ended = None
-        try:
-            done = subprocess.run(command, timeout=SECONDS, capture_output=True, **options)
-        except subprocess.TimeoutExpired:
-            ended = f"no answer within {SECONDS} s"
-        else:
-            if done.returncode:
-                said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
-                ended = f"the process ended with exit status {done.returncode}: {said[-1]}"
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
+    command = [sys.executable, "-m", "balanced_agg.commands.doctor", *arguments]
+    options = {"env": train.environment(os.environ), "cwd": root(), "stdin": subprocess.DEVNULL}
+    ended = None
+    try:
+        done = subprocess.run(command, timeout=SECONDS, capture_output=True, **options)
+    except subprocess.TimeoutExpired as error:
+        done, ended = error, f"no answer within {SECONDS} s"
+    else:
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
+            ended = f"the process ended with exit status {done.returncode}: {said[-1]}"
+    lines = [json.loads(line) for line in (done.stdout or b"").splitlines()]
     if lines and "usage_error" in lines[-1]:
         raise DoesNotCompose(lines[-1]["usage_error"])
     checks = [Check(**line) for line in lines]

@@ -53,7 +53,7 @@ def test_an_unknown_recipe_is_a_usage_error_that_lists_those_there_are():
 
 @pytest.fixture
 def child(monkeypatch, tmp_path):
-    """Let the command start this shell script, whose $3 is the file for its lines, in place of Python."""
+    """Let the command start this shell script in place of Python."""
 
     def write(script: str) -> None:
         python = tmp_path / "python"
@@ -68,14 +68,14 @@ LINE = '{"check": "torch", "status": "ok", "detail": "2.13.0", "remedy": ""}'
 
 
 def test_a_recipe_that_does_not_compose_is_a_usage_error(child):
-    child(f"""echo '{LINE}' > $3; echo '{{"usage_error": "Could not override x"}}' >> $3""")
+    child(f"""echo '{LINE}'; echo '{{"usage_error": "Could not override x"}}'""")
     result = CliRunner().invoke(app, ["doctor", "arithmetic", "x=1"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith("Could not override x\n")
 
 
 def test_a_crash_is_a_line_behind_those_that_were_there_before_it(child):
-    child(f"echo '{LINE}' > $3; echo the last words >&2; exit 3")
+    child(f"echo '{LINE}'; echo the last words >&2; exit 3")
     torch, crash = command.judge([])
     assert (torch.detail, crash.status) == ("2.13.0", FAIL)
     assert crash.detail == "the process ended with exit status 3: the last words"
@@ -83,9 +83,9 @@ def test_a_crash_is_a_line_behind_those_that_were_there_before_it(child):
 
 def test_a_hang_is_a_line_too(child, monkeypatch):
     monkeypatch.setattr(command, "SECONDS", 0.5)
-    child("exec sleep 60")
-    (hang,) = command.judge([])
-    assert hang.status == FAIL and "no answer within 0.5 s" in hang.detail
+    child(f"echo '{LINE}'; exec sleep 60")
+    torch, hang = command.judge([])
+    assert torch.detail == "2.13.0" and hang.status == FAIL and "no answer within 0.5 s" in hang.detail
 
 
 def test_a_real_report_finds_the_plugin_active_and_shows_no_key(tmp_path):
