@@ -6,14 +6,14 @@ started again.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from balanced_agg.plugin.guard.counts import Faults, count_faults
-from balanced_agg.plugin.guard.reward_worker import GuardedRewardWorker
+from balanced_agg.plugin.guard.scores import REASON, guarded
 from balanced_agg.plugin.guard.time_limit import FREEZE_GRACE_SECONDS, end_if_frozen, with_time_limit
-from balanced_agg.runs.verl_keys import without_padding
+from balanced_agg.runs import verl_keys
 
 # That of verl's rate-limited reward manager, which reads the same key.
 DEFAULT_TIMEOUT_SECONDS = 300.0
@@ -37,7 +37,7 @@ def limit_reward_function(wrapped: Callable, instance: None, args: tuple, kwargs
 
 def guard_reward_workers(wrapped: Callable, manager: Any, args: tuple, kwargs: dict) -> None:
     """verl starts the reward workers here and gives them to the agent loops: let Ray restart one that dies, and hand
-    out guarded handles (reward_worker.py), which answer with a fallback score where none comes.
+    out guarded handles (scores.py), which answer with a fallback score where none comes.
     """
     import ray
 
@@ -54,14 +54,53 @@ def guard_reward_workers(wrapped: Callable, manager: Any, args: tuple, kwargs: d
     manager.reward_loop_workers_class = SimpleNamespace(options=options)
     wrapped(*args, **kwargs)
     if manager.reward_loop_worker_handles is not None:
-        manager.reward_loop_workers = [GuardedRewardWorker(handle) for handle in manager.reward_loop_workers]
+        manager.reward_loop_workers = [guarded(handle) for handle in manager.reward_loop_workers]
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How many of a step's responses never came, or have a fallback score."""
+
+    expected: int  # responses that were asked for
+    came: int
+    defaulted: int  # of those that came, with a fallback score
+    first_reason: str | None  # of a fallback that told one
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """As logged; a share of nothing is left out."""
+        counts = {"rollout/missing": max(0, self.expected - self.came), "reward/defaulted": self.defaulted}
+        return counts | ({"reward/defaulted_share": self.defaulted / self.came} if self.came else {})
+
+    def check(self, step: int) -> None:
+        """RuntimeError if most of the scores are fallbacks."""
+        if 2 * self.defaulted > self.came:
+            raise RuntimeError(
+                f"step {step}: {self.defaulted} of {self.came} scores did not come and would be 0 by default "
+                f"({self.first_reason or 'grader_failed'}); the run stops before it trains on them. Mend the reward "
+                "function (the log has a traceback of each kind of error), or raise reward.timeout, and start the "
+                "same command again"
+            )
+
+
+def count_faults(keys: Sequence[str], extra_fields: Sequence[dict[str, Any]], expected: int) -> Faults:
+    """Count by responses: a session's last output has its score.
+
+    `extra_fields` are verl's, one dict for each key; keys of padding rows must have been left out.
+    """
+    parsed = zip(map(verl_keys.parse, keys), extra_fields, strict=True)
+    last = {key.session: fields for key, fields in sorted(parsed, key=lambda row: row[0].output)}
+    reported = [fields.get("reward_extra_info") or {} for fields in last.values()]
+    reasons = [info[REASON] for info in reported if REASON in info]
+    defaulted = sum(info.get("grader_failed", 0) > 0 for info in reported)
+    return Faults(expected, len(last), defaulted, reasons[0] if reasons else None)
 
 
 def _faults(trainer: Any, batch: Any, updates: int) -> Faults:
     """Of a batch in verl's TransferQueue, which is that of `updates` of a step's ``parameter_sync_step`` updates."""
     import transfer_queue as tq
 
-    keys = without_padding(batch)
+    keys = verl_keys.without_padding(batch)
     data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields", "rm_scores"])
     if not data["rm_scores"].to_padded_tensor(0.0).isfinite().all():
         raise RuntimeError(

@@ -14,8 +14,7 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.plugin.guard import faults as in_verl
-from balanced_agg.plugin.guard.reward_worker import GuardedRewardWorker
-from balanced_agg.plugin.guard.scores import REASON
+from balanced_agg.plugin.guard.scores import REASON, guarded
 from tests.composed import compose_recipe
 
 # What a function in a user's file may do, by the prompt's ground truth.
@@ -64,7 +63,7 @@ def worker(request, tmp_path_factory):
 
 def agent_loop_worker(loop, reward_worker) -> AgentLoopWorker:
     worker = AgentLoopWorker.__new__(AgentLoopWorker)
-    worker.reward_loop_worker_handles = [GuardedRewardWorker(reward_worker)]
+    worker.reward_loop_worker_handles = [guarded(reward_worker)]
     worker.processor = worker.mm_processor_kwargs = None
     worker.loop = loop
     return worker

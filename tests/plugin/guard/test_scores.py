@@ -1,14 +1,17 @@
 """What counts as a score, what takes the place of one, and what is counted."""
 
+import asyncio
 import logging
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from balanced_agg.plugin.guard.counts import count_faults
-from balanced_agg.plugin.guard.scores import REASON, Defaults, checked, reason
+from balanced_agg.plugin.guard import scores
+from balanced_agg.plugin.guard.faults import count_faults
+from balanced_agg.plugin.guard.scores import REASON, checked, fallback, guarded
 
 GARBAGE = [math.nan, math.inf, -math.inf, None, "1", [1.0], {"acc": 1}, 1j, torch.tensor([1.0, 2.0])]
 NUMBERS = [1, True, -0.5, np.float32(0.5), np.bool_(True), torch.tensor(2), torch.tensor([0.5])]
@@ -26,26 +29,29 @@ def test_anything_else_is_an_error_that_shows_it(score):
 
 
 def test_the_reason_is_one_short_line():
-    assert reason(ValueError("a\n  b")) == "ValueError: a b"
-    assert len(reason(ValueError("long " * 1000))) <= 300
+    assert fallback("code", ValueError("a\n  b"))[REASON] == "ValueError: a b"
+    assert len(fallback("code", ValueError("long " * 1000))[REASON]) <= 300
 
 
-def test_a_default_reports_the_numbers_of_its_data_source_as_zero():
-    defaults = Defaults()
-    defaults.learn("maths", {"acc": 1.0, "format": 0.5, "pred": "8", "grader_failed": 0.0})
+def test_a_fallback_reports_the_numbers_of_its_data_source_as_zero():
+    async def compute_score(data):
+        return {"reward_score": 1.0, "reward_extra_info": {"acc": 1.0, "format": 0.5, "pred": "8"}}
+
+    handle = guarded(SimpleNamespace(compute_score=SimpleNamespace(remote=compute_score)))
+    asyncio.run(handle.compute_score.remote(SimpleNamespace(non_tensor_batch={"data_source": ["geometry"]})))
     told = {"grader_failed": 1.0, REASON: "ValueError: boom"}
-    assert defaults.replace("maths", ValueError("boom")) == {"acc": 0.0, "format": 0.0} | told
-    assert defaults.replace("code", ValueError("boom")) == told
+    assert fallback("geometry", ValueError("boom")) == {"acc": 0.0, "format": 0.0} | told
+    assert fallback("code", ValueError("boom")) == told
 
 
-def test_each_kind_of_error_is_logged_once_with_its_traceback(caplog):
-    defaults = Defaults()
+def test_each_kind_of_error_is_logged_once_with_its_traceback(caplog, monkeypatch):
+    monkeypatch.setattr(scores, "_logged", set())
     with caplog.at_level(logging.ERROR):
         for error in (ValueError("first"), ValueError("second"), KeyError("score")):
             try:
                 raise error
             except Exception as raised:
-                defaults.replace("maths", raised)
+                fallback("maths", raised)
     first, other = caplog.records
     assert "ValueError: first" in first.message and "KeyError" in other.message
     assert all(record.exc_info[2] is not None for record in caplog.records)
@@ -55,7 +61,7 @@ def row(failed: float = 0.0, why: str | None = None) -> dict:
     return {"reward_extra_info": {"grader_failed": failed} | ({REASON: why} if why else {})}
 
 
-def test_defaults_and_missing_responses_are_counted():
+def test_fallbacks_and_missing_responses_are_counted():
     keys = ["a_0_0", "a_1_0", "b_0_0", "b_2_0"]
     faults = count_faults(keys, [row(), row(1.0), row(1.0, "ValueError: boom"), row()], expected=6)
     assert faults.metrics == {"rollout/missing": 2, "reward/defaulted": 2, "reward/defaulted_share": 0.5}
@@ -68,7 +74,7 @@ def test_a_response_of_several_outputs_is_counted_once_by_its_last():
     assert (faults.came, faults.defaulted) == (2, 1)
 
 
-def test_rows_without_a_graders_report_are_no_defaults():
+def test_rows_without_a_graders_report_are_no_fallbacks():
     assert count_faults(["a_0_0", "a_1_0"], [{}, {"reward_extra_info": None}], expected=2).defaulted == 0
 
 
@@ -77,7 +83,7 @@ def test_nothing_that_came_has_no_share():
 
 
 @pytest.mark.parametrize(("failed", "stops"), [(0, False), (2, False), (3, True), (4, True)])
-def test_a_step_stops_when_most_of_its_scores_are_defaults(failed, stops):
+def test_a_step_stops_when_most_of_its_scores_are_fallbacks(failed, stops):
     rows = [row(1.0, "ValueError: boom")] * failed + [row()] * (4 - failed)
     faults = count_faults([f"a_{i}_0" for i in range(4)], rows, expected=4)
     if not stops:
