@@ -65,7 +65,7 @@ def start(folder: Path, steps: int, kill_at: str = "") -> Run:
 
 def resumes_from(folder: Path) -> int:
     found = checkpoints.completed(folder / "checkpoints")
-    return checkpoints.step(found[-1].folder) if found else 0
+    return checkpoints.step(found[-1]) if found else 0
 
 
 def kill(folder: Path, steps: int, point: str, victim: str) -> Killed:

@@ -120,7 +120,7 @@ def check_resume(config: DictConfig) -> None:
 def newest_checkpoint(run: Path) -> Path | None:
     """The checkpoint that trainer.resume_mode=auto resumes; where the guard has marked none, verl's own choice."""
     if completed := checkpoints.completed(run):
-        return completed[-1].folder
+        return completed[-1]
     tracker = run / "latest_checkpointed_iteration.txt"
     folder = run / f"global_step_{tracker.read_text().strip()}" if tracker.is_file() else None
     return folder if folder and folder.is_dir() else None

@@ -10,7 +10,7 @@ A run that was killed resumes with the same command, from its last complete chec
 verl writes a checkpoint file by file and names it in ``latest_checkpointed_iteration.txt``. Killed at the wrong moment,
 it leaves that file empty, or has already deleted the one checkpoint that the file names. So each checkpoint carries a
 mark of its own (checkpoints.py), old ones are deleted once the new one has it, and the log is truncated to the step
-that the run resumes from (run_log.py). A run one of whose processes was killed ends instead of waiting for it for
+that the run resumes from (loggers.py). A run one of whose processes was killed ends instead of waiting for it for
 ever (waiting.py).
 
 This holds against the end of any process, not against a loss of power: nothing waits for the disk.

@@ -9,7 +9,6 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,6 @@ from balanced_agg.atomic_write import atomic_write
 from balanced_agg.plugin.refusal import Refusal
 
 MARK = "checkpoint.json"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Attributes:
-    folder: ``…/global_step_N``.
-    metrics: what the run had to log of step N when it was saved, by name.
-    saved_at: seconds since 1970.
-    """
-
-    folder: Path
-    metrics: dict[str, Any] = field(default_factory=dict)
-    saved_at: float = 0.0
 
 
 def begin(folder: Path) -> None:
@@ -43,18 +29,17 @@ def complete(folder: Path, metrics: dict[str, Any]) -> None:
 
     On a cluster whose nodes keep their shards to themselves these are the files of the driver's node.
     """
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
-    _write_mark(folder, {"complete": True, "saved_at": time.time(), "files": files, "metrics": metrics})
+    _write_mark(folder, {"complete": True, "saved_at": time.time(), "files": _sizes(folder), "metrics": metrics})
 
 
 def incomplete_because(folder: Path) -> str | None:
     """Why the run cannot resume from this checkpoint, in words; None if it can, or if verl alone wrote it."""
-    if not (folder / MARK).exists():
+    mark = _read_mark(folder)
+    if mark is None:
         return None
-    mark = json.loads((folder / MARK).read_text())
     if not mark["complete"]:
         return "its writing was interrupted"
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
+    sizes = _sizes(folder)
     for name, size in mark["files"].items():
         if name not in sizes:
             return f"{name} is missing"
@@ -70,18 +55,16 @@ def refuse_incomplete(config: Any) -> None:
         raise Refusal("trainer.resume_from_path", f"={path}: {reason}", "name another checkpoint")
 
 
-def read(folder: Path) -> Checkpoint:
-    """A complete checkpoint. One that verl alone wrote has no metrics."""
-    if not (folder / MARK).exists():
-        return Checkpoint(folder)
-    mark = json.loads((folder / MARK).read_text())
-    return Checkpoint(folder, mark["metrics"], mark["saved_at"])
+def metrics(folder: Path) -> dict[str, Any]:
+    """What the run had to log of its step when it saved this complete checkpoint; nothing if verl alone wrote it."""
+    mark = _read_mark(folder)
+    return mark["metrics"] if mark else {}
 
 
-def completed(run: Path) -> list[Checkpoint]:
+def completed(run: Path) -> list[Path]:
     """The complete checkpoints of a run that carry a mark, in the order in which they were written."""
-    found = [read(folder) for folder in _marked(run) if incomplete_because(folder) is None]
-    return sorted(found, key=lambda checkpoint: checkpoint.saved_at)
+    found = [folder for folder in _marked(run) if incomplete_because(folder) is None]
+    return sorted(found, key=lambda folder: _read_mark(folder)["saved_at"])
 
 
 def incomplete(run: Path) -> dict[str, str]:
@@ -91,11 +74,11 @@ def incomplete(run: Path) -> dict[str, str]:
 
 def prune(run: Path, keep: int | None) -> None:
     """Delete all complete checkpoints but the last `keep` (None: no complete one), and all incomplete ones."""
-    for checkpoint in completed(run)[:-keep] if keep else []:
+    for folder in completed(run)[:-keep] if keep else []:
         # So that what a kill leaves of it does not pass for complete.
-        _write_mark(checkpoint.folder, {"complete": False})
+        _write_mark(folder, {"complete": False})
     for folder in _marked(run):
-        if not json.loads((folder / MARK).read_text())["complete"]:
+        if not _read_mark(folder)["complete"]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -136,8 +119,15 @@ def _marked(run: Path) -> list[Path]:
     return sorted(path.parent for path in run.glob(f"global_step_*/{MARK}"))
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MARK)
+def _sizes(folder: Path) -> dict[str, int]:
+    """The bytes of each file of a checkpoint but its mark, by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MARK)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+def _read_mark(folder: Path) -> dict[str, Any] | None:
+    path = folder / MARK
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _write_mark(folder: Path, mark: dict[str, Any]) -> None:

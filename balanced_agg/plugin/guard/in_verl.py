@@ -7,9 +7,8 @@ functions to the actor's process.
 
 from omegaconf import DictConfig
 
-from balanced_agg.plugin.guard import faults, resume, waiting
+from balanced_agg.plugin.guard import faults, loggers, resume, waiting
 from balanced_agg.plugin.guard.checkpoints import refuse_incomplete
-from balanced_agg.plugin.guard.wandb_unreachable import log_offline_if_unreachable
 from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
 from balanced_agg.plugin.wrapping import Wrapper, misfits, put_in_place, refusal, switched_on
@@ -26,7 +25,7 @@ WRAPPERS = (
     Wrapper("verl.trainer.ppo.reward", "load_reward_manager", ("config", ...), faults.limit_reward_function),
     Wrapper(REWARD_LOOP, "RewardLoopManager._init_reward_loop_workers", ("self",), faults.guard_reward_workers),
     Wrapper(TRAINER, "PPOTrainer._compute_advantage", ("self", "batch", ...), faults.check_scores),
-    Wrapper(TRACKING, "Tracking.__init__", ("self", ...), log_offline_if_unreachable),
+    Wrapper(TRACKING, "Tracking.__init__", ("self", ...), loggers.log_offline_if_unreachable),
     # Resume
     Wrapper(
         "verl.utils.checkpoint.checkpoint_manager",
@@ -34,7 +33,7 @@ WRAPPERS = (
         ("path", ...),
         resume.find_complete_checkpoint,
     ),
-    Wrapper(TRAINER, "PPOTrainer._load_checkpoint", ("self",), resume.note_resumed_step),
+    Wrapper(TRAINER, "PPOTrainer._load_checkpoint", ("self",), loggers.note_resumed_step),
     Wrapper(TRAINER, "PPOTrainer.step", ("self", "metrics", "timing_raw"), resume.note_step),
     Wrapper(
         TRAINER,
@@ -43,8 +42,8 @@ WRAPPERS = (
         resume.save_atomically,
         needs=("build_checkpoint_callback",),  # so there is a callback to be called at the end; not in verl 0.9.0
     ),
-    Wrapper(TRACKING, "FileLogger.__init__", ("self", ...), resume.keep_log),
-    Wrapper(TRACKING, "FileLogger.log", ("self", "data", "step"), resume.merge_first_record),
+    Wrapper(TRACKING, "FileLogger.__init__", ("self", ...), loggers.keep_log),
+    Wrapper(TRACKING, "FileLogger.log", ("self", "data", "step"), loggers.merge_first_record),
     # Liveness
     Wrapper(
         TRAINER,

@@ -1,32 +1,26 @@
-"""A killed run resumes from its last complete checkpoint, and its log has each step once. See in_verl.py.
+"""A killed run resumes from its last complete checkpoint, which has the metrics of its step. See in_verl.py.
 
 Checkpoints that are saved asynchronously (``checkpoint.async_save``) are left to verl: it knows when they are complete.
 """
 
 import copy
-import io
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from balanced_agg.plugin.guard import checkpoints, run_log
+from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.plugin.guard.faults import fault_metrics
 from balanced_agg.runs.file_log import is_number
 
 # A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
 logger = logging.getLogger("verl.balanced_agg")
 
-# Of the checkpoint that the run resumed from: its step (0: a new run, None: not known) and its metrics.
-_resumed_from: ContextVar[tuple[int | None, dict]] = ContextVar("balanced_agg_resumed_from", default=(None, {}))
-_logs: WeakKeyDictionary = WeakKeyDictionary()  # FileLogger -> what its file holds, until its first record
 _steps: WeakKeyDictionary = WeakKeyDictionary()  # PPOTrainer -> batch, metrics and start of the step in progress
 
 
@@ -43,7 +37,7 @@ def find_complete_checkpoint(wrapped: Callable, instance: None, args: tuple, kwa
         for name, reason in incomplete.items():
             logger.warning("the checkpoint %s is skipped: %s", run / name, reason)
         if complete := checkpoints.completed(run):
-            return str(complete[-1].folder)
+            return str(complete[-1])
         try:
             found = wrapped(path, *further, **named)
         except ValueError as error:
@@ -60,16 +54,6 @@ def find_complete_checkpoint(wrapped: Callable, instance: None, args: tuple, kwa
         return found
 
     return find(*args, **kwargs)
-
-
-def note_resumed_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
-    """verl loads the checkpoint here and tells nobody which: keep its step and metrics for the log."""
-    wrapped(*args, **kwargs)
-    config = trainer.config.trainer
-    folder = Path(config.default_local_dir, f"global_step_{trainer.global_steps}")
-    if config.resume_mode == "resume_path":
-        folder = Path(config.resume_from_path)
-    _resumed_from.set((trainer.global_steps, checkpoints.read(folder).metrics))
 
 
 def note_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
@@ -143,37 +127,3 @@ def _metrics_so_far(trainer: Any) -> dict[str, Any]:
     beside._compute_metrics(batch, metrics, timing, global_steps=trainer.global_steps, epoch=epoch)
     numbers = json.loads(orjson.dumps(metrics, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
     return {name: value for name, value in numbers.items() if is_number(value)}
-
-
-def keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
-    """verl empties the file of its file logger at every start: truncate it to the step that the run resumes from."""
-    tracking = sys.modules["verl.utils.tracking"]
-    # The path is known to verl's __init__ alone, which opens it by name: for that call, the name is ours. It keeps the
-    # file open.
-    tracking.open = lambda path, mode, **options: Path(path).open(mode.replace("wb", "ab"), **options)  # noqa: SIM115
-    try:
-        wrapped(*args, **kwargs)
-    finally:
-        del tracking.open
-    path = Path(instance.filepath)
-    step, metrics = _resumed_from.get()
-    if path.is_file() and (path.stat().st_size or metrics):
-        _logs[instance] = run_log.truncate(path, step, metrics)
-        _reopen(instance)
-
-
-def _reopen(file_logger: Any) -> None:
-    file_logger.fp.close()
-    file_logger.fp = Path(file_logger.filepath).open("ab", buffering=0)  # noqa: SIM115  as verl does
-
-
-def merge_first_record(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
-    """verl appends a record; a resumed run's first may be a validation of the checkpoint's step: merge the two."""
-    steps = _logs.pop(instance, None)
-    if steps is None:
-        return wrapped(*args, **kwargs)
-    file, instance.fp = instance.fp, io.BytesIO()
-    wrapped(*args, **kwargs)  # the record as verl formats it
-    record, instance.fp = json.loads(instance.fp.getvalue()), file
-    run_log.write(Path(instance.filepath), run_log.with_first_record(steps, record["step"], record["data"]))
-    _reopen(instance)

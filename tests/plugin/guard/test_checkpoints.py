@@ -20,13 +20,13 @@ def save(run, step: int, finish: bool = True):
 
 
 def steps(run) -> list[str]:
-    return [checkpoint.folder.name for checkpoint in checkpoints.completed(run)]
+    return [folder.name for folder in checkpoints.completed(run)]
 
 
 def test_a_whole_checkpoint_is_found_with_what_its_step_had_to_log(tmp_path):
     folder = save(tmp_path, 2)
-    (found,) = checkpoints.completed(tmp_path)
-    assert (found.folder, found.metrics) == (folder, {"loss": 2.0})
+    assert checkpoints.completed(tmp_path) == [folder]
+    assert checkpoints.metrics(folder) == {"loss": 2.0}
     assert checkpoints.incomplete(tmp_path) == {}
 
 
@@ -121,7 +121,7 @@ def test_a_folder_without_a_mark_is_verls_own_affair(tmp_path):
     (tmp_path / "global_step_4").mkdir()
     assert checkpoints.incomplete_because(tmp_path / "global_step_4") is None
     assert checkpoints.completed(tmp_path) == []
-    assert checkpoints.read(tmp_path / "global_step_4").metrics == {}
+    assert checkpoints.metrics(tmp_path / "global_step_4") == {}
 
 
 def test_the_mark_is_plain_json(tmp_path):

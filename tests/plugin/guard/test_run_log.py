@@ -7,7 +7,7 @@ import pytest
 import verl.utils.tracking
 from verl.utils.tracking import Tracking
 
-from balanced_agg.plugin.guard import resume as in_verl
+from balanced_agg.plugin.guard import loggers
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def log(tmp_path, monkeypatch):
 
 def run(*records: tuple[int, dict], resumes_from: int | None = 0, checkpoint: dict | None = None) -> None:
     def log_them():
-        in_verl._resumed_from.set((resumes_from, checkpoint or {}))
+        loggers._resumed_from.set((resumes_from, checkpoint or {}))
         tracking = Tracking("project", "experiment", ["file"])
         for step, data in records:
             tracking.log(data, step)
