@@ -50,36 +50,27 @@ QUANTITIES = (
 
 
 @dataclass
-class Group:
-    """Runs of one setting and mode, by seed. `cut_short` ones are shown apart and are in no statistic."""
-
-    mode: str
-    full_length: list[Run]
-    cut_short: list[Run]
-
-    @property
-    def runs(self) -> list[Run]:
-        return sorted(self.full_length + self.cut_short, key=lambda run: run.seed)
-
-
-@dataclass
 class Setting:
     """Runs that can be compared with each other.
 
     Attributes:
         benchmarks: name -> metric, of all its runs.
-        groups: one a mode, in the order of plot_style.STYLES, unknown modes behind.
+        groups: mode -> its runs by seed; modes in the order of plot_style.STYLES, unknown ones behind.
+        cut_short: runs that are shown apart and are in no group and no statistic.
         remarks: sentences on what is ragged, short or different in it.
     """
 
     name: str
     benchmarks: dict[str, str]
-    groups: list[Group]
+    groups: dict[str, list[Run]]
+    cut_short: list[Run]
     remarks: list[str]
 
     @property
     def runs(self) -> list[Run]:
-        return [run for group in self.groups for run in group.runs]
+        """All of them, by mode and seed."""
+        runs = [*self.cut_short, *(run for group in self.groups.values() for run in group)]
+        return sorted(runs, key=lambda run: (list(self.groups).index(run.mode), run.seed))
 
     @property
     def rows(self) -> list[str]:
@@ -106,17 +97,16 @@ def settings(runs: Sequence[Run]) -> list[Setting]:
 
 def setting(name: str, runs: Sequence[Run]) -> Setting:
     short, remarks = cut_short(runs)
-    groups = []
-    for mode in styles_of({run.mode for run in runs}):
-        members = sorted((run for run in runs if run.mode == mode), key=lambda run: run.seed)
-        groups.append(Group(mode, [r for r in members if r not in short], [r for r in members if r in short]))
+    counted = sorted((run for run in runs if run not in short), key=lambda run: run.seed)
+    modes = styles_of({run.mode for run in runs})
+    groups = {mode: [run for run in counted if run.mode == mode] for mode in modes}
     benchmarks = dict(sorted({item for run in runs for item in run.benchmarks.items()}))
     remarks += [f"{run.name}: {note}" for run in runs for note in run.notes]
     remarks += unequal_seeds(groups) + not_logged(runs, benchmarks)
     remarks += [f"The configs differ: {sentence}." for sentence in differences(runs)]
     if without := [run.name for run in runs if run.config is None]:
         remarks.append(f"No config to compare with the others': {', '.join(without)}.")
-    return Setting(name, benchmarks, groups, remarks)
+    return Setting(name, benchmarks, groups, short, remarks)
 
 
 def cut_short(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -151,8 +141,8 @@ def cut_short(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return short, remarks
 
 
-def unequal_seeds(groups: Sequence[Group]) -> list[str]:
-    seeds = {group.mode: [run.seed for run in group.full_length] for group in groups}
+def unequal_seeds(groups: dict[str, list[Run]]) -> list[str]:
+    seeds = {mode: [run.seed for run in group] for mode, group in groups.items()}
     if len(set(map(tuple, seeds.values()))) == 1:
         return []
     listed = "; ".join(f"{mode} {', '.join(map(str, found)) or 'none'}" for mode, found in seeds.items())

@@ -84,7 +84,7 @@ def draw(panels: Sequence[tuple[Quantity, Setting]], columns: int, width: float,
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
-    styles = styles_of({group.mode for _, setting in panels for group in setting.groups})
+    styles = styles_of({mode for _, setting in panels for mode in setting.groups})
     several = len({setting.name for _, setting in panels}) > 1
     text = dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 11 if columns < 3 else 9)
     with rc_context(RC | text):
@@ -125,16 +125,16 @@ def draw_panel(axis: Any, quantity: Quantity, setting: Setting, styles: dict[str
     axis.set_ylabel(quantity.label)
     axis.set_xlabel(f"step (running mean of {WINDOW})" if smoothed else "training step")
     handles = {}
-    for group in setting.groups:
-        style = styles[group.mode]
+    for mode, group in setting.groups.items():
+        style = styles[mode]
         line = {"color": style.colour, "linestyle": style.dashes}
-        found = over_seeds([curve(run) for run in group.full_length])
+        found = over_seeds([curve(run) for run in group])
         if len(found):
             axis.fill_between(found.index, found["min"], found["max"], color=style.colour, alpha=0.15, linewidth=0)
             marks = {"marker": style.marker, "markersize": 5.5, "markevery": max(1, len(found) // 8)}
             (handles[style.label],) = axis.plot(found.index, found["mean"], **line, **marks, linewidth=2)
-        for run in group.cut_short:
-            if quantity.of(run):
+        for run in setting.cut_short:
+            if run.mode == mode and quantity.of(run):
                 label = style.label + CUT_SHORT
                 (handles[label],) = axis.plot(curve(run), **line, linewidth=0.9, marker="x", markevery=[-1])
     return handles

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from balanced_agg.commands.compare.groups import QUANTITIES, Group, Setting
+from balanced_agg.commands.compare.groups import QUANTITIES, Setting
 from balanced_agg.runs.run import Run
 
 
@@ -19,37 +19,31 @@ def summarize(settings: Sequence[Setting], remarks: Sequence[str]) -> dict[str, 
             {
                 "setting": setting.name,
                 "benchmarks": setting.rows,
-                "groups": [summarize_group(group, setting) for group in setting.groups],
+                "groups": [summarize_group(mode, setting) for mode in setting.groups],
                 "remarks": setting.remarks,
             }
             for setting in settings
         ],
         "remarks": list(remarks),
-        "runs": [
-            describe(run, setting, run in group.cut_short)
-            for setting in settings
-            for group in setting.groups
-            for run in group.runs
-        ],
+        "runs": [describe(run, setting) for setting in settings for run in setting.runs],
     }
 
 
-def summarize_group(group: Group, setting: Setting) -> dict[str, Any]:
-    benchmarks = {}
+def summarize_group(mode: str, setting: Setting) -> dict[str, Any]:
+    runs, benchmarks = setting.groups[mode], {}
     for row in setting.rows:
-        measured = {run.seed: peak_and_last(setting.accuracy(run, row)) for run in group.full_length}
+        measured = {run.seed: peak_and_last(setting.accuracy(run, row)) for run in runs}
         benchmarks[row] = {
             name: over_seeds({seed: values[name] for seed, values in measured.items()})
             for name in ("peak", "peak_step", "last", "drop")
         }
     return {
-        "mode": group.mode,
-        "seeds": [run.seed for run in group.full_length],
-        "seeds_cut_short": [run.seed for run in group.cut_short],
+        "mode": mode,
+        "seeds": [run.seed for run in runs],
+        "seeds_cut_short": sorted(run.seed for run in setting.cut_short if run.mode == mode),
         "benchmarks": benchmarks,
         "final": {
-            quantity.name: over_seeds({run.seed: final(quantity.of(run)) for run in group.full_length})
-            for quantity in QUANTITIES
+            quantity.name: over_seeds({run.seed: final(quantity.of(run)) for run in runs}) for quantity in QUANTITIES
         },
     }
 
@@ -87,12 +81,12 @@ def final(series: dict[int, float]) -> float | None:
     return fmean(values[-max(1, len(values) // 10) :]) if values else None
 
 
-def describe(run: Run, setting: Setting, cut_short: bool) -> dict[str, Any]:
+def describe(run: Run, setting: Setting) -> dict[str, Any]:
     measured = peak_and_last(setting.accuracy(run, setting.rows[-1]) if setting.rows else {})
     told = ("name", "path", "setting", "mode", "seed", "commit", "last_step", "total_steps")
     return {
         **{key: getattr(run, key) for key in told},
-        "cut_short": cut_short,
+        "cut_short": run in setting.cut_short,
         "peak": measured["peak"],
         "last": measured["last"],
     }

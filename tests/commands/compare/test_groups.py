@@ -19,8 +19,8 @@ def only_setting(*paths):
 def test_runs_that_agree_need_no_remark(tmp_path):
     paths = [make_run(tmp_path, mode, seed) for mode in ("balanced", "token-mean") for seed in (0, 1)]
     setting = only_setting(*paths)
-    assert [group.mode for group in setting.groups] == ["balanced", "token-mean"]
-    assert [[run.seed for run in group.full_length] for group in setting.groups] == [[0, 1], [0, 1]]
+    seeds = {mode: [run.seed for run in group] for mode, group in setting.groups.items()}
+    assert list(seeds.items()) == [("balanced", [0, 1]), ("token-mean", [0, 1])]
     assert setting.remarks == []
 
 
@@ -34,8 +34,7 @@ def test_runs_that_agree_need_no_remark(tmp_path):
 )
 def test_a_run_cut_short_is_named_and_in_no_statistic(tmp_path, short):
     setting = only_setting(make_run(tmp_path, seed=0), make_run(tmp_path, seed=1, **short))
-    (group,) = setting.groups
-    assert [run.seed for run in group.full_length] == [0] and [run.seed for run in group.cut_short] == [1]
+    assert [run.seed for run in setting.groups["balanced"]] == [0] and [run.seed for run in setting.cut_short] == [1]
     assert any(
         remark.startswith("arithmetic-balanced-seed1 ") and "in no statistic" in remark for remark in setting.remarks
     )
@@ -58,14 +57,14 @@ def test_a_run_that_failed_before_its_first_step_is_named(tmp_path):
 def test_in_the_middle_of_a_sweep_the_furthest_runs_are_compared_as_they_stand(tmp_path):
     paths = [make_run(tmp_path, seed=seed, steps=4, total_steps=100) for seed in (0, 1)]
     setting = only_setting(*paths)
-    assert [run.seed for run in setting.groups[0].full_length] == [0, 1]
+    assert [run.seed for run in setting.groups["balanced"]] == [0, 1]
     assert "No run has got to the end" in setting.remarks[0]
 
 
 def test_without_any_validation_the_last_step_decides(tmp_path):
     paths = [make_run(tmp_path, seed=s, steps=n, accuracies={}, total_steps=None) for s, n in ((0, 4), (1, 3))]
     setting = only_setting(*paths)
-    assert [run.seed for run in setting.groups[0].cut_short] == [1]
+    assert [run.seed for run in setting.cut_short] == [1]
     assert "last step at step 3, others at 4" in setting.remarks[0]
 
 
