@@ -103,15 +103,9 @@ def read_path(path: str) -> list[Run]:
         found = read_online(path)
     else:
         raise ValueError(f"{path} {'is none of' if place.exists() else 'does not exist; give one of'}: {ACCEPTED}")
+    several = len(found) > 1
     return [
-        make_run(
-            path if len(found) == 1 else f"{path} ({run.name})",
-            run.name,
-            run.records,
-            run.config,
-            run.notes,
-            run.commit,
-        )
+        make_run(f"{path} ({run.name})" if several else path, run.name, run.records, run.config, run.notes, run.commit)
         for run in join_segments(found)
     ]
 
