@@ -22,6 +22,7 @@ from balanced_agg.arithmetic.warm_start import RECORD_NAME, WarmStartSettings, w
 # One thread: on a busy machine the threads of such small sums would mostly wait for one another.
 TINY = WarmStartSettings(steps=2, batch_size=4, threads=1)
 PROBLEMS = sample_problems(8, seed=0)
+ROOT = Path(__file__).parents[2]
 GROUP_SIZE = 8
 RESPONSE_CAP = 80
 
@@ -142,18 +143,17 @@ def test_unknown_regime_is_an_error_that_names_the_known_ones(tmp_path):
         next(prepare_arithmetic(tmp_path, regime="length"))
 
 
-@pytest.fixture(scope="module", params=REGIMES)
-def warm_started(request, tmp_path_factory):
-    """(regime, directory that the command line wrote)."""
-    out_dir = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module", params=["length_gap", pytest.param("length_spread", marks=pytest.mark.evidence)])
+def warm_started(request):
+    """(regime, directory that the command line wrote): where the end-to-end tests will find it."""
+    out_dir = ROOT / "artifacts/arithmetic" / request.param
     run_command_line(request.param, out_dir)
     return request.param, out_dir
 
 
 def run_command_line(regime, out_dir) -> str:
     command = [sys.executable, "-m", "balanced_agg", "prepare", "arithmetic", "--regime", regime, "--out", str(out_dir)]
-    root = Path(__file__).parents[2]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def sample_groups(model_dir, prompt_count=64) -> list[list[tuple[int, bool]]]:

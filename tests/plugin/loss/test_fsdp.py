@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from tests.minibatch import OUR_MODES, make_minibatch, reference_gradient, relative_error
-from tests.plugin.loss.fsdp_gradient import run_rank
+from tests.plugin.loss.fsdp_gradient import IMPORTED_LATE, run_rank
 
 
 @pytest.fixture(scope="module")
 def processes():
     """Processes forked from a server that has imported verl once; importing it in each takes 10 s apiece."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.plugin.loss.fsdp_gradient"])
+    context.set_forkserver_preload(["tests.plugin.loss.fsdp_gradient", *IMPORTED_LATE])
     return context
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.tools.fuzz import BOUND, deviations
 
 
-@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 2000), marks=pytest.mark.evidence)], ids=len)
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 2000), marks=pytest.mark.evidence)], ids=len)
 def test_the_gradient_of_random_batches_is_that_of_the_reference(seeds):
     found = deviations(seeds)
     assert len(found) == len(seeds)
@@ -14,5 +14,5 @@ def test_the_gradient_of_random_batches_is_that_of_the_reference(seeds):
 
 
 def test_counts_of_micro_batches_would_be_found():
-    found = deviations(range(10), local_counts=True)
+    found = deviations(range(20), local_counts=True)
     assert sum(deviation.relative > 0.01 for deviation in found) > len(found) / 2
