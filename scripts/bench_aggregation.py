@@ -78,7 +78,7 @@ def driver_rows(rows: int, tokens: int) -> list[tuple[str, ...]]:
 
     divisors = milliseconds(lambda: length_divisors("balanced", group_ids, advantages, mask))
     size = f"{rows} x {tokens}"
-    return [(size, "length_divisors", divisors), (size, "diagnostics of all rules", milliseconds(diagnostics))]
+    return [(size, "length_divisors", divisors), (size, "diagnostics of all aggregations", milliseconds(diagnostics))]
 
 
 def main() -> None:

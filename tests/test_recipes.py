@@ -14,7 +14,7 @@ from verl.utils.config import validate_config
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.commands import recipes
-from balanced_agg.loss.rules import RULES
+from balanced_agg.loss.names import AGGREGATIONS
 from balanced_agg.plugin import checks as launch_checks
 from balanced_agg.rewards import compute_score
 from tests.composed import ROOT, compose_recipe, stand_in_data
@@ -45,9 +45,9 @@ def own_and_inherited(request, tmp_path_factory) -> tuple[DictConfig, DictConfig
     return written, compose_recipe("inherited", folder=folder)
 
 
-@pytest.mark.parametrize("aggregation", RULES)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_a_recipe_composes_and_resolves_with_every_aggregation(aggregation):
-    recipe, mode = "qwen3_1.7b_dapo17k", RULES[aggregation]
+    recipe, mode = "qwen3_1.7b_dapo17k", AGGREGATIONS[aggregation]
     config = compose_recipe(recipe, f"aggregation={aggregation}", "run.seed=7")
     OmegaConf.resolve(config)
     assert config.actor_rollout_ref.actor.loss_agg_mode == mode
@@ -96,7 +96,7 @@ def test_every_process_of_a_run_has_the_plugins_parts_switched_on_unless_the_use
 
 
 def test_every_aggregation_and_hardware_file_is_covered_above():
-    assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(RULES)
+    assert {path.stem for path in (ROOT / "configs/aggregation").glob("*.yaml")} == set(AGGREGATIONS)
     assert {path.stem for path in (ROOT / "configs/hardware").glob("*.yaml")} == set(TOPOLOGY)
 
 
@@ -130,22 +130,22 @@ def test_verl_and_our_launch_checks_accept_every_recipe_on_every_hardware(accept
     assert config.trainer.n_gpus_per_node % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
 
 
-@pytest.mark.parametrize("aggregation", RULES)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_verl_and_our_launch_checks_accept_every_aggregation(accept, aggregation):
     assert (
         accept("arithmetic", "cpu", f"aggregation={aggregation}").actor_rollout_ref.actor.loss_agg_mode
-        == RULES[aggregation]
+        == AGGREGATIONS[aggregation]
     )
 
 
 @pytest.mark.evidence
 @pytest.mark.parametrize("hardware", TOPOLOGY)
-@pytest.mark.parametrize("aggregation", RULES)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_combination_is_accepted_and_resolves(accept, recipe, aggregation, hardware):
     config = accept(recipe, hardware, f"aggregation={aggregation}")
     OmegaConf.resolve(config)
-    assert config.actor_rollout_ref.actor.loss_agg_mode == RULES[aggregation]
+    assert config.actor_rollout_ref.actor.loss_agg_mode == AGGREGATIONS[aggregation]
 
 
 @pytest.mark.parametrize("recipe", PAPER_RECIPES)

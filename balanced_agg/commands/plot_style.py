@@ -1,4 +1,4 @@
-"""How every picture draws the aggregation rules: apart for the colour-blind, and in black and white."""
+"""How every picture draws the aggregations: apart for the colour-blind, and in black and white."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Style:
-    """Line of one rule. Colour, dashes and marker each tell the rules apart on their own."""
+    """Line of one aggregation. Colour, dashes and marker each tell the aggregations apart on their own."""
 
     label: str
     colour: str
@@ -50,7 +50,7 @@ FURTHER = (
 
 
 def styles_of(modes: Collection[str]) -> dict[str, Style]:
-    """A style for each of these labels: the known rules first, in their order; others take the further ones in turn."""
+    """A style for each label: known aggregations first, in their order; others take the further ones in turn."""
     unknown = sorted(set(modes) - set(STYLES))
     further = {mode: Style(mode, *FURTHER[i % len(FURTHER)]) for i, mode in enumerate(unknown)}
     return {mode: style for mode, style in (STYLES | further).items() if mode in modes}

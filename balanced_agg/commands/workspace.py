@@ -4,14 +4,14 @@ from typing import Any
 
 from balanced_agg.commands.plot_style import STYLES
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json
-from balanced_agg.loss.rules import MODE_KEY, RULES
+from balanced_agg.loss.names import AGGREGATIONS, MODE_KEY
 from balanced_agg.runs.wandb_log import one_line
 
 CHECK = "log in with `wandb login` (or export WANDB_API_KEY), and check the network and ENTITY/PROJECT"
 
 
-def of_each_rule(measure: str) -> list[str]:
-    return [f"aggregation/{rule}/{measure}" for rule in RULES]
+def of_each_aggregation(measure: str) -> list[str]:
+    return [f"aggregation/{name}/{measure}" for name in AGGREGATIONS]
 
 
 # Section -> its panels, as the workspace shows them from top to bottom: title -> the logged keys that it draws over
@@ -32,11 +32,11 @@ SECTIONS: dict[str, dict[str, list[str] | str]] = {
         "Share of groups with both signs": ["aggregation/mixed_groups"],
     },
     "What each aggregation would do": {
-        "Share of the gradient on positive responses": of_each_rule("positive_share"),
-        "Drift: on-policy loss value": of_each_rule("drift"),
-        "Token weight, longest quarter over shortest": of_each_rule("long_token_weight"),
-        "The same within one sign of a group": of_each_rule("long_token_weight_within_sign"),
-        "Effective number of sequences": of_each_rule("effective_sequences"),
+        "Share of the gradient on positive responses": of_each_aggregation("positive_share"),
+        "Drift: on-policy loss value": of_each_aggregation("drift"),
+        "Token weight, longest quarter over shortest": of_each_aggregation("long_token_weight"),
+        "The same within one sign of a group": of_each_aggregation("long_token_weight_within_sign"),
+        "Effective number of sequences": of_each_aggregation("effective_sequences"),
     },
     "Speed": {
         "Seconds a step": ["timing_s/step"],

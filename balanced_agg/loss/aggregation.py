@@ -1,6 +1,6 @@
 """Loss aggregation for group-sampled policy gradients: one weighted sum, four length divisors.
 
-Response i of a mini-batch of N responses has token losses l_it. Every rule here is
+Response i of a mini-batch of N responses has token losses l_it. Every aggregation here is
 
     loss = 1/N * sum_i  1/D_i * sum_t l_it
 

@@ -1,8 +1,8 @@
-"""What each aggregation rule would do to the batch at hand: length and sign statistics, on the driver, once a step.
+"""What each aggregation would do to the batch at hand: length and sign statistics, on the driver, once a step.
 
-Response i has L_i tokens, the advantage A_i and, under a rule, the length divisor D_i (aggregation.py). At the first
-update after a rollout the policy ratio is 1, so that each of its tokens has the loss -A_i and the whole response the
-gradient mass m_i = |A_i| L_i / D_i. Signs are those of the advantages: a positive response has A_i > 0.
+Response i has L_i tokens, the advantage A_i and, under an aggregation, the length divisor D_i (aggregation.py). At the
+first update after a rollout the policy ratio is 1, so that each of its tokens has the loss -A_i and the whole response
+the gradient mass m_i = |A_i| L_i / D_i. Signs are those of the advantages: a positive response has A_i > 0.
 
 Of the batch:
 
@@ -13,7 +13,7 @@ Of the batch:
                              long make no gap here
     mixed_groups             groups that have responses of both signs / groups
 
-Of each rule, under its name as a prefix (``token/drift``):
+Of each aggregation, under its name as a prefix (``token/drift``):
 
     positive_share           sum of m_i over the positive responses / sum of m_i
     drift                    -1/N sum_i A_i L_i / D_i, the value of the on-policy loss; the advantages of a group add up
@@ -25,9 +25,9 @@ Of each rule, under its name as a prefix (``token/drift``):
     effective_sequences      (sum of m_i)**2 / sum of m_i**2 (Kish): as many sequences of equal mass give as even a
                              gradient
 
-Responses without tokens count in N only; those of advantage 0 have no gradient and are in no other measure of a rule.
-A quarter of n responses is n/4 rounded up, and all that are as long as its last. The batch is that of the whole step:
-where it is cut into several mini-batches, `batch_token` is verl's ``token-mean`` of an average one.
+Responses without tokens count in N only; those of advantage 0 have no gradient and are in no other measure of an
+aggregation. A quarter of n responses is n/4 rounded up, and all that are as long as its last. The batch is that of the
+whole step: where it is cut into several mini-batches, `batch_token` is verl's ``token-mean`` of an average one.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from balanced_agg.loss.aggregation import group_numbers, mean_lengths, row_blocks
-from balanced_agg.loss.rules import RULES
+from balanced_agg.loss.names import AGGREGATIONS
 
 
 def aggregation_metrics(
@@ -69,19 +69,19 @@ def aggregation_metrics(
         "long_token_weight": _Quarters(torch.zeros_like(groups)[acting], lengths[acting]),
         "long_token_weight_within_sign": _Quarters((3 * groups + 1 + signs)[acting], lengths[acting]),
     }
-    for rule, mode in RULES.items():
+    for name, mode in AGGREGATIONS.items():
         if mode == "seq-mean-token-sum-norm":
             divisors = torch.full_like(lengths, response_budget)
         else:
             divisors = mean_lengths(mode, groups, signs, lengths)
         if rows:
-            metrics[f"{rule}/drift"] = 0.0 - (advantages * lengths / divisors).sum().item() / rows
+            metrics[f"{name}/drift"] = 0.0 - (advantages * lengths / divisors).sum().item() / rows
         if bool(acting.any()):
             mass = (advantages.abs() * lengths / divisors)[acting]
-            metrics[f"{rule}/positive_share"] = (mass[advantages[acting] > 0].sum() / mass.sum()).item()
-            metrics[f"{rule}/effective_sequences"] = (mass.sum() ** 2 / (mass**2).sum()).item()
-            ratios = {name: of.long_to_short(divisors[acting]) for name, of in quarters.items()}
-            metrics |= {f"{rule}/{name}": ratio.mean().item() for name, ratio in ratios.items() if len(ratio)}
+            metrics[f"{name}/positive_share"] = (mass[advantages[acting] > 0].sum() / mass.sum()).item()
+            metrics[f"{name}/effective_sequences"] = (mass.sum() ** 2 / (mass**2).sum()).item()
+            ratios = {measure: of.long_to_short(divisors[acting]) for measure, of in quarters.items()}
+            metrics |= {f"{name}/{measure}": ratio.mean().item() for measure, ratio in ratios.items() if len(ratio)}
     return metrics
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.loss.rules import MODE_KEY, RULE_OF
+from balanced_agg.loss.names import AGGREGATION_OF, MODE_KEY
 from balanced_agg.runs.file_log import Records, merge, read_records
 from balanced_agg.runs.wandb_log import PATH, join_segments, offline_files, read_offline, read_online
 
@@ -16,7 +16,7 @@ ACCEPTED = (
 )
 _SEED = re.compile(r"(?P<stem>.+)-seed(?P<seed>\d+)")
 # Lazy, so that the mode is the longest that fits: seq-mean-token-mean ends in token-mean.
-_MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(RULE_OF)})")
+_MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(AGGREGATION_OF)})")
 BENCHMARK = re.compile(r"val-core/(?P<source>.+)/acc/(?P<measure>mean@\d+)")
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from balanced_agg.commands import workspace as wandb_workspace
 from balanced_agg.commands.cli import app
 from balanced_agg.commands.plot_style import STYLES
-from balanced_agg.loss.rules import RULES
+from balanced_agg.loss.names import AGGREGATIONS
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -45,7 +45,7 @@ def test_the_sections_are_there_in_order(section):
 def test_each_measure_of_the_rules_has_one_panel_with_all_five(section):
     drawn = [config["metrics"] for config in panels(section)]
     for measure in ("positive_share", "drift", "long_token_weight", "effective_sequences"):
-        assert drawn.count([f"aggregation/{rule}/{measure}" for rule in RULES]) == 1
+        assert drawn.count([f"aggregation/{aggregation}/{measure}" for aggregation in AGGREGATIONS]) == 1
 
 
 def test_every_panel_is_over_steps_and_draws_something(section):

@@ -1,4 +1,4 @@
-"""The mathematics of the aggregation rules, against double loops and against what must not matter."""
+"""The mathematics of the aggregations, against double loops and against what must not matter."""
 
 import math
 import subprocess
@@ -90,7 +90,7 @@ def test_verls_own_modes_equal_verls_agg_loss(mode: str):
     check()
 
 
-# ---- where the rules coincide
+# ---- where the aggregations coincide
 
 
 @given(data=st.data())

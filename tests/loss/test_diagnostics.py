@@ -14,13 +14,13 @@ from pytest import approx
 
 from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
-from balanced_agg.loss.rules import RULES
+from balanced_agg.loss.names import AGGREGATIONS
 
 BUDGET = 64
 # A response as the strategies draw it: its advantage and its length.
 Response = tuple[float, int]
 
-every_rule = pytest.mark.parametrize("rule", RULES)
+every_aggregation = pytest.mark.parametrize("aggregation", AGGREGATIONS)
 
 
 def measure(groups: list[list[Response]], budget: int = BUDGET) -> dict[str, float]:
@@ -74,7 +74,7 @@ def test_lengths_and_signs_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("rule", "positive_share", "drift", "effective", "long", "long_within"),
+    ("aggregation", "positive_share", "drift", "effective", "long", "long_within"),
     [
         # D = 20, 20, 60, 60: masses .5, 1.5, 2/3, 4/3
         ("balanced", 2 / 4, 0, 16 / (0.25 + 2.25 + 4 / 9 + 16 / 9), 20 / 60, 1),
@@ -88,13 +88,13 @@ def test_lengths_and_signs_by_hand():
         ("dr_grpo", 1 / 4, 80 / 64 / 6, 160**2 / (100 + 900 + 1600 + 6400), 1, 1),
     ],
 )
-def test_measures_of_each_rule_by_hand(rule, positive_share, drift, effective, long, long_within):
+def test_measures_of_each_aggregation_by_hand(aggregation, positive_share, drift, effective, long, long_within):
     found = measure(HAND)
-    assert found[f"{rule}/positive_share"] == approx(positive_share)
-    assert found[f"{rule}/drift"] == approx(drift, abs=1e-12)
-    assert found[f"{rule}/effective_sequences"] == approx(effective)
-    assert found[f"{rule}/long_token_weight"] == approx(long)
-    assert found[f"{rule}/long_token_weight_within_sign"] == approx(long_within)
+    assert found[f"{aggregation}/positive_share"] == approx(positive_share)
+    assert found[f"{aggregation}/drift"] == approx(drift, abs=1e-12)
+    assert found[f"{aggregation}/effective_sequences"] == approx(effective)
+    assert found[f"{aggregation}/long_token_weight"] == approx(long)
+    assert found[f"{aggregation}/long_token_weight_within_sign"] == approx(long_within)
 
 
 def test_a_quarter_of_five_is_two_and_whoever_is_as_long_as_its_last():
@@ -113,60 +113,60 @@ def matrices(groups: list[list[Response]]) -> tuple[list[int], torch.Tensor, tor
     return [number for number, *_ in rows], advantages, mask
 
 
-def on_policy_loss(rule: str, groups: list[list[Response]]) -> tuple[float, torch.Tensor]:
+def on_policy_loss(aggregation: str, groups: list[list[Response]]) -> tuple[float, torch.Tensor]:
     """The loss at ratio 1 and its gradient in the ratio of every token, by the code that trains."""
     from verl.trainer.ppo.core_algos import agg_loss
 
     ids, advantages, mask = matrices(groups)
     ratios = torch.ones_like(advantages, requires_grad=True)
     losses, rows = -advantages * ratios, len(ids)
-    if rule in ("balanced", "token"):
-        loss = aggregate(losses, mask, length_divisors(RULES[rule], ids, advantages, mask), rows)
+    if aggregation in ("balanced", "token"):
+        loss = aggregate(losses, mask, length_divisors(AGGREGATIONS[aggregation], ids, advantages, mask), rows)
     else:
         tokens = int(mask.sum())
-        loss = agg_loss(losses, mask.double(), RULES[rule], 1, tokens, rows, loss_scale_factor=BUDGET)
+        loss = agg_loss(losses, mask.double(), AGGREGATIONS[aggregation], 1, tokens, rows, loss_scale_factor=BUDGET)
     loss.backward()
     return loss.item(), ratios.grad
 
 
-@every_rule
+@every_aggregation
 @given(groups=some_groups)
-def test_drift_is_the_loss_that_is_trained_with_at_ratio_one(rule, groups):
+def test_drift_is_the_loss_that_is_trained_with_at_ratio_one(aggregation, groups):
     # With empty responses verl's token-mean divides by the tokens of all, ours by a mean over those that have some.
-    assume(rule != "batch_token" or all(length for group in groups for _, length in group))
-    loss, _ = on_policy_loss(rule, groups)
-    assert measure(groups)[f"{rule}/drift"] == approx(loss, abs=1e-6)
+    assume(aggregation != "batch_token" or all(length for group in groups for _, length in group))
+    loss, _ = on_policy_loss(aggregation, groups)
+    assert measure(groups)[f"{aggregation}/drift"] == approx(loss, abs=1e-6)
 
 
-@every_rule
+@every_aggregation
 @given(groups=some_groups)
-def test_shares_are_those_of_the_gradient(rule, groups):
-    _, gradient = on_policy_loss(rule, groups)
+def test_shares_are_those_of_the_gradient(aggregation, groups):
+    _, gradient = on_policy_loss(aggregation, groups)
     mass = gradient.abs().sum(dim=-1)
     found = measure(groups)
     if not mass.sum():
-        assert f"{rule}/positive_share" not in found
+        assert f"{aggregation}/positive_share" not in found
         return
     positive = torch.tensor([advantage > 0 for group in groups for advantage, _ in group])
-    assert found[f"{rule}/positive_share"] == approx(float(mass[positive].sum() / mass.sum()), abs=1e-6)
-    assert found[f"{rule}/effective_sequences"] == approx(float(mass.sum() ** 2 / (mass**2).sum()), rel=1e-5)
+    assert found[f"{aggregation}/positive_share"] == approx(float(mass[positive].sum() / mass.sum()), abs=1e-6)
+    assert found[f"{aggregation}/effective_sequences"] == approx(float(mass.sum() ** 2 / (mass**2).sum()), rel=1e-5)
 
 
-# ---- what the paper says of the rules
+# ---- what the paper says of the aggregations
 
 
 @given(groups=mixed_groups)
 def test_balanced_and_sequence_leave_half_of_the_gradient_to_either_sign_and_have_no_drift(groups):
     found = measure(groups)
-    for rule in ("balanced", "sequence"):
-        assert found[f"{rule}/positive_share"] == approx(0.5)
-        assert found[f"{rule}/drift"] == approx(0, abs=1e-6)
+    for aggregation in ("balanced", "sequence"):
+        assert found[f"{aggregation}/positive_share"] == approx(0.5)
+        assert found[f"{aggregation}/drift"] == approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("longer", [1, 0])
-@pytest.mark.parametrize("rule", ["token", "batch_token", "dr_grpo"])
+@pytest.mark.parametrize("aggregation", ["token", "batch_token", "dr_grpo"])
 @given(groups=mixed_groups, factor=st.integers(2, 5))
-def test_token_aggregation_moves_the_gradient_to_the_longer_sign(rule, longer, groups, factor):
+def test_token_aggregation_moves_the_gradient_to_the_longer_sign(aggregation, longer, groups, factor):
     """In every group all responses of one sign are longer than all of the other."""
     stretched = [
         [
@@ -177,8 +177,8 @@ def test_token_aggregation_moves_the_gradient_to_the_longer_sign(rule, longer, g
     ]
     found = measure(stretched)
     assert found["length_gap_within_group"] * (1 if longer else -1) > 0
-    assert (found[f"{rule}/positive_share"] > 0.5) == bool(longer)
-    assert (found[f"{rule}/drift"] < 0) == bool(longer)
+    assert (found[f"{aggregation}/positive_share"] > 0.5) == bool(longer)
+    assert (found[f"{aggregation}/drift"] < 0) == bool(longer)
     assert found["balanced/positive_share"] == approx(0.5)
 
 
@@ -194,8 +194,8 @@ def test_only_sequence_aggregation_makes_tokens_lighter_for_their_own_responses_
     found = measure(groups)
     name = "long_token_weight_within_sign"
     assume(f"balanced/{name}" in found)
-    for rule in ("balanced", "token", "batch_token", "dr_grpo"):
-        assert found[f"{rule}/{name}"] == approx(1)
+    for aggregation in ("balanced", "token", "batch_token", "dr_grpo"):
+        assert found[f"{aggregation}/{name}"] == approx(1)
     lengths = [{length for a, length in group if (a > 0) == sign} for group in groups for sign in (True, False)]
     if any(len(different) > 1 for different in lengths):
         assert found[f"sequence/{name}"] < 1
@@ -209,11 +209,11 @@ def test_token_and_batch_token_weigh_all_tokens_of_a_group_or_of_the_batch_alike
     assert measure(groups[:1])["token/long_token_weight"] == approx(1)
 
 
-def test_with_equal_lengths_every_rule_is_the_same():
+def test_with_equal_lengths_every_aggregation_is_the_same():
     found = measure([grpo([(1, 20), (0, 20), (0, 20)]), grpo([(1, 20), (1, 20), (0, 20)])])
     assert found["within_group_length_cv"] == found["length_gap"] == 0
     for name in ("positive_share", "drift", "long_token_weight", "effective_sequences"):
-        values = [found[f"{rule}/{name}"] for rule in ("balanced", "token", "batch_token", "sequence")]
+        values = [found[f"{aggregation}/{name}"] for aggregation in ("balanced", "token", "batch_token", "sequence")]
         assert values == [approx(values[0], abs=1e-12)] * 4
 
 
@@ -259,7 +259,9 @@ def test_measures_of_the_whole_are_no_averages_of_measures_of_its_parts():
 def test_what_is_undefined_is_left_out():
     assert aggregation_metrics([], torch.zeros(0), torch.zeros(0), BUDGET) == {}
     no_sign = measure([[(0.0, 4), (0.0, 6)]])
-    assert no_sign == {"within_group_length_cv": approx(0.2), "mixed_groups": 0} | {f"{r}/drift": 0 for r in RULES}
+    assert no_sign == {"within_group_length_cv": approx(0.2), "mixed_groups": 0} | {
+        f"{r}/drift": 0 for r in AGGREGATIONS
+    }
     one_sign = measure([[(1.0, 4), (1.0, 6)]])
     assert one_sign["token/positive_share"] == 1
     assert not {"negative_length", "length_gap", "length_gap_within_group"} & one_sign.keys()
@@ -316,6 +318,6 @@ def test_importing_it_brings_no_verl():
 def test_the_docs_explain_every_measure():
     page = (Path(__file__).parents[2] / "docs/diagnostics.md").read_text()
     keys = {
-        name.replace("balanced/", "RULE/") for name in measure(HAND) if name.startswith("balanced/") or "/" not in name
+        name.replace("balanced/", "NAME/") for name in measure(HAND) if name.startswith("balanced/") or "/" not in name
     }
     assert [key for key in keys if f"`{key}`" not in page] == []

@@ -361,7 +361,7 @@ CASES = [
     command("evaluating what is no model", "config.json", "scripts/evaluate.sh", "{inputs}"),
     command("evaluating by no recipe", "--recipe", "scripts/evaluate.sh", "{inputs}/model"),
     command(
-        "sweeping over an unknown rule",
+        "sweeping over an unknown aggregation",
         "--aggregations",
         "scripts/sweep.sh",
         "arithmetic",

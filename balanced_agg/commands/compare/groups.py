@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from balanced_agg.commands.compare.differences import differences
 from balanced_agg.commands.plot_style import styles_of
-from balanced_agg.loss.rules import RULE_OF
+from balanced_agg.loss.names import AGGREGATION_OF
 from balanced_agg.runs.run import Run
 
 MEAN = "mean"
@@ -30,10 +30,10 @@ class Quantity(NamedTuple):
 
 
 def logged(metric: str) -> Callable[[Run], dict[int, float]]:
-    """A metric of each training step. RULE stands for the rule that the run trains with; a run under a mode that is
-    none of the known rules does not have it, though its log has those of the other rules.
+    """A metric of each training step. NAME stands for the aggregation that the run trains with; a run under a mode that
+    is none of the known ones does not have it, though its log has those of the known ones.
     """
-    return lambda run: run.series(metric.replace("RULE", RULE_OF.get(run.mode, run.mode)))
+    return lambda run: run.series(metric.replace("NAME", AGGREGATION_OF.get(run.mode, run.mode)))
 
 
 # Besides validation.
@@ -43,7 +43,7 @@ QUANTITIES = (
     Quantity("entropy", "entropy, nats", logged("actor/entropy")),
     Quantity("reward", "reward", logged("critic/score/mean")),
     Quantity(
-        "positive_share", "share of gradient mass\non positive responses", logged("aggregation/RULE/positive_share")
+        "positive_share", "share of gradient mass\non positive responses", logged("aggregation/NAME/positive_share")
     ),
     Quantity("gradient_norm", "gradient norm", logged("actor/grad_norm")),
 )

@@ -1,1 +1,1 @@
-"""What each aggregation rule would do to rollouts that are already on disk: `balanced-agg inspect`. See command.py."""
+"""What each aggregation would do to rollouts that are already on disk: `balanced-agg inspect`. See command.py."""

@@ -5,7 +5,7 @@ from math import ceil
 from statistics import fmean
 
 from balanced_agg.commands.inspect.steps import StepMeasures
-from balanced_agg.loss.rules import RULES
+from balanced_agg.loss.names import AGGREGATIONS
 
 MEASURES = ("positive_share", "drift", "long_token_weight", "long_token_weight_within_sign", "effective_sequences")
 
@@ -16,17 +16,15 @@ GAP = 0.02  # of lengths, relative
 
 
 def summary(steps: Sequence[StepMeasures]) -> dict[str, dict[str, float | None]]:
-    """The mean of each measure of each rule over the steps that define it; None where no step does."""
-    return {rule: {name: _mean(steps, f"{rule}/{name}") for name in MEASURES} for rule in RULES}
+    """The mean of each measure of each aggregation over the steps that define it; None where no step does."""
+    return {name: {measure: _mean(steps, f"{name}/{measure}") for measure in MEASURES} for name in AGGREGATIONS}
 
 
 def sentences(steps: Sequence[StepMeasures]) -> list[str]:
-    """The answer to "what would BA change in my run?" for each rule that it may use now, from the measures alone."""
+    """The answer to "what would BA change in my run?" for each aggregation that it may use, from the measures alone."""
     acting = [step for step in steps if "balanced/positive_share" in step.metrics]
     if not acting:
-        return [
-            "No response has an advantage other than 0: there is no gradient that an aggregation rule could change."
-        ]
+        return ["No response has an advantage other than 0: there is no gradient that an aggregation could change."]
     if all(step.responses == step.groups for step in steps):
         return [
             "Every group has one response, so that there is nothing to balance: Balanced Aggregation needs rollout.n "
@@ -39,9 +37,9 @@ def sentences(steps: Sequence[StepMeasures]) -> list[str]:
     ]
 
 
-def _on_signs(steps: Sequence[StepMeasures], rule: str, name: str) -> str:
+def _on_signs(steps: Sequence[StepMeasures], aggregation: str, name: str) -> str:
     """Where a token aggregation gives the gradient, and how far BA would move it."""
-    now, balanced = (_over_steps(steps, f"{which}/positive_share") for which in (rule, "balanced"))
+    now, balanced = (_over_steps(steps, f"{which}/positive_share") for which in (aggregation, "balanced"))
     moved = [100 * (after - before) for before, after in zip(now, balanced, strict=True)]
     text = (
         f"Under {name} the positive responses get {_percent(fmean(now))} of the gradient, under balanced "

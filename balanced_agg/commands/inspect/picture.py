@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.commands.plot_style import GREY, INK, RC, STYLES, Style
-from balanced_agg.loss.rules import RULES
+from balanced_agg.loss.names import AGGREGATIONS
 
 # Dr. GRPO and token-mean divide every response by one number, so that their shares and weights are the same.
-RULE_STYLES = {rule: STYLES[RULES[rule]] for rule in ("balanced", "token", "batch_token", "sequence")}
-NOTE = f"Dr. GRPO has the shares and token weights of {RULE_STYLES['batch_token'].label}."
+DRAWN = {name: STYLES[AGGREGATIONS[name]] for name in ("balanced", "token", "batch_token", "sequence")}
+NOTE = f"Dr. GRPO has the shares and token weights of {DRAWN['batch_token'].label}."
 GAP = Style("same prompt", INK, "-", "o")
 BATCH_GAP = Style("whole batch", GREY, "--", "s")
 MARKERS = 12
@@ -33,8 +33,8 @@ def draw(steps: Sequence[StepMeasures], out: Path, unit: str) -> None:
     gap.set_title("Length gap, (positive - negative) / mean")
     spread.set_title("Length CV within a group")
     panel = _bars if len(steps) == 1 else _curves
-    panel(share, steps, {f"{rule}/positive_share": style for rule, style in RULE_STYLES.items()}, scale=100)
-    panel(weight, steps, {f"{rule}/long_token_weight": style for rule, style in RULE_STYLES.items()})
+    panel(share, steps, {f"{name}/positive_share": style for name, style in DRAWN.items()}, scale=100)
+    panel(weight, steps, {f"{name}/long_token_weight": style for name, style in DRAWN.items()})
     panel(gap, steps, {"length_gap_within_group": GAP, "length_gap": BATCH_GAP})
     panel(spread, steps, {"within_group_length_cv": GAP})
     if len(steps) > 1:

@@ -8,7 +8,7 @@ from balanced_agg.commands.inspect.answer import MEASURES, sentences, summary
 from balanced_agg.commands.inspect.read import LeftOut
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.commands.terminal import print_table
-from balanced_agg.loss.rules import RULES
+from balanced_agg.loss.names import AGGREGATIONS
 
 UNDEFINED = "-"
 # Columns of the tables of steps -> measure and format.
@@ -22,10 +22,10 @@ LENGTHS = {
     "gap": ("length_gap_within_group", "{:+z.2f}"),
 }
 SHARES = {
-    **{rule: (f"{rule}/positive_share", "{:.1%}") for rule in ("sequence", "token", "batch_token", "balanced")},
+    **{name: (f"{name}/positive_share", "{:.1%}") for name in ("sequence", "token", "batch_token", "balanced")},
     "drift": ("token/drift", "{:+z.4f}"),
 }
-RULE_FORMATS = dict(zip(MEASURES, ("{:.1%}", "{:+z.4f}", "{:.2f}", "{:.2f}", "{:.1f}"), strict=True))
+MEASURE_FORMATS = dict(zip(MEASURES, ("{:.1%}", "{:+z.4f}", "{:.2f}", "{:.2f}", "{:.1f}"), strict=True))
 
 
 def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
@@ -37,14 +37,14 @@ def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
         print()
     print_table(
         ("aggregation", *(name.replace("_", " ") for name in MEASURES)),
-        [(rule, *_cells(of_rule, RULE_FORMATS.items())) for rule, of_rule in summary(steps).items()],
+        [(name, *_cells(measures, MEASURE_FORMATS.items())) for name, measures in summary(steps).items()],
         title=f"Mean over {len(steps)} steps" if len(steps) > 1 else f"Step {steps[0].step}",
     )
 
 
 def legend() -> list[str]:
     """What the columns of the tables are, in a line each."""
-    modes = ", ".join(f"{rule} {mode}" for rule, mode in RULES.items() if rule != mode)
+    modes = ", ".join(f"{name} {mode}" for name, mode in AGGREGATIONS.items() if name != mode)
     return [
         "mixed: groups with responses of both signs of the advantage.",
         "CV: standard deviation over mean of the lengths in a group, mean over groups.",

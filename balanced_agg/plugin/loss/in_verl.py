@@ -28,7 +28,7 @@ from torch import Tensor
 
 from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
-from balanced_agg.loss.rules import MODE_KEY, PLUGIN_MODES
+from balanced_agg.loss.names import MODE_KEY, PLUGIN_MODES
 from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
 from balanced_agg.plugin.loss.refusals import check_aggregation
@@ -112,7 +112,7 @@ def _groups_advantages_mask(keys: list[str], partition_id: str) -> tuple[list[st
 
 
 def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
-    """verl computes what it logs of a step: add what every rule would do to the step's batch (loss/diagnostics.py).
+    """verl computes what it logs of a step: add what every aggregation would do to its batch (loss/diagnostics.py).
 
     Nothing is added under ``BALANCED_AGG_METRICS=0``. Under verl's own modes an error of ours is a warning, and from
     then on nothing is added either.

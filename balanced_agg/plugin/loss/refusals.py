@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from balanced_agg.loss.rules import MODE_KEY, PLUGIN_MODES
+from balanced_agg.loss.names import MODE_KEY, PLUGIN_MODES
 from balanced_agg.plugin.refusal import Refusal
 
 VERL_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")

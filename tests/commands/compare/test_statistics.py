@@ -80,7 +80,10 @@ def test_the_mean_over_benchmarks_is_unweighted_and_taken_where_all_were_logged(
 
 
 def test_the_positive_share_is_that_of_the_rule_the_run_trains_with(tmp_path):
-    shares = {f"aggregation/{rule}/positive_share": value for rule, value in (("token", 0.25), ("balanced", 0.5))}
+    shares = {
+        f"aggregation/{aggregation}/positive_share": value
+        for aggregation, value in (("token", 0.25), ("balanced", 0.5))
+    }
     paths = [make_run(tmp_path, mode, **shares) for mode in ("group-token-mean", "balanced")]
     groups = summary_of(tmp_path, *paths)["settings"][0]["groups"]
     assert {group["mode"]: group["final"]["positive_share"]["mean"] for group in groups} == {

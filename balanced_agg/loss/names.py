@@ -1,7 +1,7 @@
-"""The aggregation rules that are compared here, by the names that users and logged metrics have for them."""
+"""The aggregations that are compared here, by the names that users and logged metrics have for them."""
 
-# Name of the rule (a file of configs/aggregation, RULE in the metrics aggregation/RULE/…) -> verl's loss_agg_mode.
-RULES = {
+# Name (a file of configs/aggregation, NAME in the metrics aggregation/NAME/…) -> verl's loss_agg_mode.
+AGGREGATIONS = {
     "balanced": "balanced",
     "token": "group-token-mean",
     "batch_token": "token-mean",
@@ -9,6 +9,6 @@ RULES = {
     "dr_grpo": "seq-mean-token-sum-norm",
 }
 MODE_KEY = "actor_rollout_ref.actor.loss_agg_mode"
-RULE_OF = {mode: rule for rule, mode in RULES.items()}
+AGGREGATION_OF = {mode: aggregation for aggregation, mode in AGGREGATIONS.items()}
 # What the plugin adds to verl's own modes.
 PLUGIN_MODES = ("balanced", "group-token-mean")
