@@ -104,7 +104,7 @@ def _equal_in_any_order(golds: list[str], answers: list[str], tolerance: float) 
 def _equal_parts(gold: str, answer: str, tolerance: float) -> bool:
     gold_name, gold_value = _named(gold)
     answer_name, answer_value = _named(answer)
-    if gold_name and answer_name and _same_name(gold_name, answer_name):
+    if gold_name and answer_name and answer_text.squeeze(gold_name["name"]) == answer_text.squeeze(answer_name["name"]):
         return _equal(gold_value, _with_arguments_of(gold_name, answer_name, answer_value), tolerance)
     if gold_name and not _RELATION.search(answer):
         return _equal(gold_value, answer, tolerance)
@@ -119,10 +119,6 @@ def _named(text: str) -> tuple[re.Match | None, str]:
     if match is None:
         return None, text
     return match, answer_text.split_outside_brackets(text[match.end() :], "(?<![<>!])=")[-1]
-
-
-def _same_name(gold: re.Match, answer: re.Match) -> bool:
-    return answer_text.squeeze(gold["name"]) == answer_text.squeeze(answer["name"])
 
 
 def _with_arguments_of(gold: re.Match, answer: re.Match, value: str) -> str:
@@ -204,22 +200,19 @@ def _equal_expressions(
         return verify(left, right, timeout_seconds=None, allow_set_relation_comp=True)
     if _equal_functions(left, right):
         return True
-    if answer_literal and answer_literal.unit:
-        value = _real_number(left)
-        return value is not None and _approximates(answer_literal, value)
-    if gold_literal and gold_literal.unit:
-        value = _real_number(right)
-        return value is not None and _approximates(gold_literal, value, tolerance)
-    return False
+    decimal, expression = (gold_literal, right) if gold_literal else (answer_literal, left)
+    if not decimal or not decimal.unit or expression.free_symbols:
+        return False
+    value = sympy.N(expression.doit(), 50)
+    return value.is_Float and _approximates(decimal, Fraction(str(value)), tolerance if gold_literal else 0.0)
 
 
 def _with_distinct_letters(*texts: str) -> list[str]:
     """The same texts with upper-case letters renamed where math-verify, which takes R for r, would confuse them."""
-    letters = set(re.findall(r"(?<![A-Za-z\\])[A-Za-z]", " ".join(re.sub(r"\\[A-Za-z]+", " ", text) for text in texts)))
+    letters = set(re.findall(r"(?<![A-Za-z])[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", " ".join(texts))))
+    confused = sorted(letter for letter in letters if letter.isupper() and letter.lower() in {*letters, "e", "i"})
     spare = [letter for letter in "zwvuqpbhjlsdacnmkrtxy" if letter not in letters and letter.upper() not in letters]
-    renamed = dict(
-        zip(sorted(c for c in letters if c.isupper() and c.lower() in {*letters, "e", "i"}), spare, strict=False)
-    )
+    renamed = dict(zip(confused, spare, strict=False))
     pattern = re.compile(r"\\[A-Za-z]+|[A-Z]")
     return [pattern.sub(lambda letter: renamed.get(letter.group(), letter.group()), text) for text in texts]
 
@@ -237,7 +230,10 @@ def _values_at_points(*expressions: Expr) -> Iterator[list[Expr]]:
     Symbols of one name are one variable; i and e are the constants. Points are positive rationals,
     but consecutive integers where a factorial, a binomial coefficient or rounding needs them.
     """
-    expressions = tuple(_without_floats(expression) for expression in expressions)
+    expressions = tuple(
+        expression.xreplace({number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)})
+        for expression in expressions
+    )
     discrete = any(expression.has(sympy.factorial, sympy.binomial, *ROUNDING) for expression in expressions)
     points = 48 if any(expression.has(*ROUNDING) for expression in expressions) else 12
     unknowns = [expression.free_symbols | expression.atoms(AppliedUndef) for expression in expressions]
@@ -252,10 +248,6 @@ def _values_at_points(*expressions: Expr) -> Iterator[list[Expr]]:
         found = [value if value.is_Rational else sympy.N(value, 30) for value in found]
         if all(value.is_number and value.is_finite for value in found):
             yield found
-
-
-def _without_floats(expression: Expr) -> Expr:
-    return expression.xreplace({number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)})
 
 
 def _equal_functions(left: Expr, right: Expr) -> bool:
@@ -287,10 +279,3 @@ def _equal_relations(left: Relational, right: Relational) -> bool:
         and all(_close(factor, factors[0]) for factor in factors)
         and (not directed or bool(factors[0].is_positive))
     )
-
-
-def _real_number(expression: Expr) -> Fraction | None:
-    if expression.free_symbols:
-        return None
-    value = sympy.N(expression.doit(), 50)
-    return Fraction(str(value)) if value.is_Float else None

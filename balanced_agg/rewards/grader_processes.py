@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from multiprocessing import Pipe
 from typing import Any
@@ -43,12 +42,7 @@ class GraderProcesses:
         start of a process counts. GraderFailed if the limit is exceeded, if the worker dies (also for want of memory),
         or if the comparison raises. RuntimeError if workers cannot start at all.
         """
-        request = {
-            "golds": golds,
-            "answer": answer,
-            "relative_tolerance": relative_tolerance,
-            "time_limit": time_limit,
-        }
+        request = {"golds": golds, "answer": answer, "tolerance": relative_tolerance, "time_limit": time_limit}
         with self._free:
             worker = self._idle.popleft()
             try:
@@ -121,10 +115,9 @@ class _Worker:
             self.restart()
         if not self._ready:
             self._wait_until_ready()
-        deadline = time.monotonic() + request["time_limit"]
         try:
             self._connection.send_bytes(json.dumps(request).encode("ascii"))
-            return self._read(deadline)
+            return self._read(request["time_limit"])
         except TimeoutError as error:
             raise GraderFailed(f"no judgement within {request['time_limit']:g} s") from error
         except (EOFError, ConnectionError) as error:
@@ -132,12 +125,11 @@ class _Worker:
 
     def _wait_until_ready(self) -> None:
         try:
-            answer = self._read(time.monotonic() + START_SECONDS)
+            answer = self._read(START_SECONDS)
         except TimeoutError as error:
             raise RuntimeError(f"a grader process did not start within {START_SECONDS:g} s") from error
         except (EOFError, ConnectionError) as error:
-            status = self._process.wait()
-            raise RuntimeError(f"a grader process ended at its start (exit status {status})") from error
+            raise RuntimeError(f"a grader process ended at its start (exit status {self._process.wait()})") from error
         if "unusable" in answer:
             raise RuntimeError(f"graders cannot start: {answer['unusable']}; install math-verify==0.9.0")
         self._ready = True
@@ -152,8 +144,8 @@ class _Worker:
         self._process.wait()
         self._connection.close()
 
-    def _read(self, deadline: float) -> dict[str, Any]:
-        """The next message. TimeoutError at the deadline (time.monotonic), EOFError or ConnectionError at the end."""
-        if not self._connection.poll(max(0.0, deadline - time.monotonic())):
+    def _read(self, seconds: float) -> dict[str, Any]:
+        """The next message. TimeoutError after so many seconds, EOFError or ConnectionError where the process ended."""
+        if not self._connection.poll(seconds):
             raise TimeoutError
         return json.loads(self._connection.recv_bytes())  # not recv, which would unpickle what a worker says

@@ -44,7 +44,7 @@ def main(file_descriptor: int) -> None:
             return
         signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + ALARM_SECONDS_AFTER_LIMIT)
         try:
-            said, tolerance = request["answer"], request["relative_tolerance"]
+            said, tolerance = request["answer"], request["tolerance"]
             answer = {"equal": any(answers_equal(gold, said, tolerance) for gold in request["golds"])}
         except MemoryError:
             sys.exit("out of memory")
