@@ -7,8 +7,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,46 +28,41 @@ def find_complete_checkpoint(wrapped: Callable, instance: None, args: tuple, kwa
     the last complete checkpoint instead.
     """
 
-    def find(path: str | None, *further: Any, **named: Any) -> str | None:
-        if path is None:
-            return wrapped(path, *further, **named)
-        run = Path(path)
-        incomplete = checkpoints.incomplete(run)
-        for name, reason in incomplete.items():
-            logger.warning("the checkpoint %s is skipped: %s", run / name, reason)
-        if complete := checkpoints.completed(run):
-            return str(complete[-1])
-        try:
-            found = wrapped(path, *further, **named)
-        except ValueError as error:
-            if not incomplete:
-                raise ValueError(
-                    f"{run}/latest_checkpointed_iteration.txt is empty, so the last complete checkpoint is not known; "
-                    "name one with trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_N"
-                ) from error
-            found = None
-        if incomplete and (found is None or Path(found).name in incomplete):  # the first marked one was cut short
-            found = max(map(str, checkpoints.unmarked(run)), key=checkpoints.step, default=None)
-        if found is not None:
-            logger.warning("%s was saved without balanced_agg: whether it is complete is not known", found)
-        return found
-
-    return find(*args, **kwargs)
+    path = kwargs["path"] if "path" in kwargs else args[0]
+    if path is None:
+        return wrapped(*args, **kwargs)
+    run = Path(path)
+    incomplete = checkpoints.incomplete(run)
+    for name, reason in incomplete.items():
+        logger.warning("the checkpoint %s is skipped: %s", run / name, reason)
+    if complete := checkpoints.completed(run):
+        return str(complete[-1])
+    try:
+        found = wrapped(*args, **kwargs)
+    except ValueError as error:
+        if not incomplete:
+            raise ValueError(
+                f"{run}/latest_checkpointed_iteration.txt is empty, so the last complete checkpoint is not known; "
+                "name one with trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_N"
+            ) from error
+        found = None
+    if incomplete and (found is None or Path(found).name in incomplete):  # the first marked one was cut short
+        found = max(map(str, checkpoints.unmarked(run)), key=checkpoints.step, default=None)
+    if found is not None:
+        logger.warning("%s was saved without balanced_agg: whether it is complete is not known", found)
+    return found
 
 
 def note_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
     """verl trains a step here and hands out its batch and metrics, which the saving of its checkpoint does not get:
     keep them for it, and add the counts of the step's faults.
     """
-
-    def step(metrics: dict, timing_raw: dict) -> Any:
-        start = time.perf_counter()
-        batch = wrapped(metrics, timing_raw)
-        metrics.update(fault_metrics(trainer, batch))
-        _steps[trainer] = batch, metrics, start
-        return batch
-
-    return step(*args, **kwargs)
+    metrics = kwargs["metrics"] if "metrics" in kwargs else args[0]
+    start = time.perf_counter()
+    batch = wrapped(*args, **kwargs)
+    metrics.update(fault_metrics(trainer, batch))
+    _steps[trainer] = batch, metrics, start
+    return batch
 
 
 def save_atomically(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
@@ -80,11 +74,20 @@ def save_atomically(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) 
     """
     if trainer.config.actor_rollout_ref.actor.get("checkpoint", {}).get("async_save", False):
         return wrapped(*args, **kwargs)
-    run = Path(trainer.config.trainer.default_local_dir)
+    config, callback = trainer.config.trainer, trainer.checkpoint_callback
+    run = Path(config.default_local_dir)
     folder = run / f"global_step_{trainer.global_steps}"
-    keep = checkpoints.to_keep(trainer.config.trainer, trainer.use_critic)
+    keep = checkpoints.to_keep(config, trainer.use_critic)
     metrics = _metrics_so_far(trainer)
-    callback = trainer.checkpoint_callback
+    # verl's workers delete before the new checkpoint is complete, so they are to keep one more. Where the driver sees
+    # their files it deletes the rest itself; on a node that keeps its shards to itself, this limit is the only one.
+    at_most = checkpoints.most_on_disk(keep, guarded=True)
+    ours = {
+        "remove_previous_ckpt_in_save": False,
+        "max_actor_ckpt_to_keep": at_most,
+        "max_critic_ckpt_to_keep": at_most,
+    }
+    asked_for = {key: config[key] for key in ours if key in config}
 
     def on_save(**saved: Any) -> None:  # verl calls it once everything is written
         checkpoints.complete(folder, metrics)
@@ -92,25 +95,13 @@ def save_atomically(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) 
 
     checkpoints.begin(folder)
     trainer.checkpoint_callback = SimpleNamespace(on_save=on_save)
-    try:
-        with _verl_keeping(trainer.config.trainer, checkpoints.most_on_disk(keep, guarded=True)):
-            wrapped(*args, **kwargs)
-    finally:
-        trainer.checkpoint_callback = callback
-    checkpoints.prune(run, keep)
-
-
-@contextmanager
-def _verl_keeping(config: Any, keep: int | None) -> Iterator[None]:
-    """One more than asked for: verl's workers delete before the new checkpoint is complete. Where the driver sees their
-    files it deletes the rest itself; on a node that keeps its shards to itself, the workers' limit is the only one."""
-    ours = {"remove_previous_ckpt_in_save": False, "max_actor_ckpt_to_keep": keep, "max_critic_ckpt_to_keep": keep}
-    asked_for = {key: config[key] for key in ours if key in config}
     config.update({key: ours[key] for key in asked_for})
     try:
-        yield
+        wrapped(*args, **kwargs)
     finally:
+        trainer.checkpoint_callback = callback
         config.update(asked_for)
+    checkpoints.prune(run, keep)
 
 
 def _metrics_so_far(trainer: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ The wrappers at the end are put in place by in_verl.py.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -79,24 +79,6 @@ def check_engine(server: Any) -> None:
         raise engine.dead_error
 
 
-async def while_alive(call: Coroutine, client: Any) -> Any:
-    """The result of a call that vLLM's `client` (``AsyncMPClient``) has sent to its engine.
-
-    Raises:
-        EngineDeadError: the engine's process has died. vLLM raises it for later calls, and leaves this one open.
-    """
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    answer = asyncio.ensure_future(call)
-    try:
-        while not (await asyncio.wait([answer], timeout=SECONDS_BETWEEN_PINGS))[0]:
-            if client.resources.engine_dead:
-                raise EngineDeadError
-        return answer.result()
-    finally:
-        answer.cancel()
-
-
 _receiver: ContextVar[Any] = ContextVar("balanced_agg_receiver", default=None)
 _watches: WeakKeyDictionary = WeakKeyDictionary()  # ReplayBuffer -> Watch of the actors that fill it
 
@@ -136,5 +118,17 @@ def expect_answers(wrapped: Callable, sender: Any, args: tuple, kwargs: dict) ->
 
 
 async def fail_with_engine(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
-    """vLLM leaves a call open for ever if its engine's process dies meanwhile: raise, as for later calls."""
-    return await while_alive(wrapped(*args, **kwargs), client)
+    """vLLM leaves a call open for ever if its engine's process dies meanwhile: raise, as for later calls.
+
+    `client` is vLLM's ``AsyncMPClient``. What is raised is vLLM's EngineDeadError.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    answer = asyncio.ensure_future(wrapped(*args, **kwargs))
+    try:
+        while not (await asyncio.wait([answer], timeout=SECONDS_BETWEEN_PINGS))[0]:
+            if client.resources.engine_dead:
+                raise EngineDeadError
+        return answer.result()
+    finally:
+        answer.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import ray
 import zmq
 
 from balanced_agg.plugin.guard import waiting
-from balanced_agg.plugin.guard.waiting import AnsweredSocket, Watch, check_engine, while_alive
+from balanced_agg.plugin.guard.waiting import AnsweredSocket, Watch, check_engine
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,10 +148,14 @@ def test_a_server_whose_engine_has_died_counts_as_dead():
     assert isinstance(raised.value.__cause__.cause, LookupError)
 
 
+def ask_engine(answer: Callable, dead: bool) -> object:
+    client = SimpleNamespace(resources=SimpleNamespace(engine_dead=dead))
+    return asyncio.run(waiting.fail_with_engine(answer, client, (), {}))
+
+
 @pytest.mark.parametrize("dead", [False, True])
 def test_a_call_to_vllms_engine_returns_what_it_returns_however_the_engine_is_by_then(dead):
-    client = SimpleNamespace(resources=SimpleNamespace(engine_dead=dead))
-    assert asyncio.run(while_alive(asyncio.sleep(0, "weights"), client)) == "weights"
+    assert ask_engine(lambda: asyncio.sleep(0, "weights"), dead) == "weights"
 
 
 def test_a_call_that_fails_fails_with_its_own_error():
@@ -158,10 +163,10 @@ def test_a_call_that_fails_fails_with_its_own_error():
         raise LookupError
 
     with pytest.raises(LookupError):
-        asyncio.run(while_alive(fail(), SimpleNamespace(resources=SimpleNamespace(engine_dead=False))))
+        ask_engine(fail, dead=False)
 
 
 def test_a_call_to_vllms_engine_that_is_open_as_the_engine_dies_raises():
     exceptions = pytest.importorskip("vllm.v1.engine.exceptions")
     with pytest.raises(exceptions.EngineDeadError):
-        asyncio.run(while_alive(asyncio.sleep(600), SimpleNamespace(resources=SimpleNamespace(engine_dead=True))))
+        ask_engine(lambda: asyncio.sleep(600), dead=True)
