@@ -7,7 +7,6 @@ started again.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,47 +56,24 @@ def guard_reward_workers(wrapped: Callable, manager: Any, args: tuple, kwargs: d
         manager.reward_loop_workers = [guarded(handle) for handle in manager.reward_loop_workers]
 
 
-@dataclass(frozen=True)
-class Faults:
-    """How many of a step's responses never came, or have a fallback score."""
+def count_fallbacks(keys: Sequence[str], extra_fields: Sequence[dict[str, Any]]) -> tuple[int, int, str]:
+    """The number of responses, of those among them with a fallback score, and why the first of these has it.
 
-    expected: int  # responses that were asked for
-    came: int
-    defaulted: int  # of those that came, with a fallback score
-    first_reason: str | None  # of a fallback that told one
+    A response may be several rows, the outputs of a session, of which the last one has the score.
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """As logged; a share of nothing is left out."""
-        counts = {"rollout/missing": max(0, self.expected - self.came), "reward/defaulted": self.defaulted}
-        return counts | ({"reward/defaulted_share": self.defaulted / self.came} if self.came else {})
-
-    def check(self, step: int) -> None:
-        """RuntimeError if most of the scores are fallbacks."""
-        if 2 * self.defaulted > self.came:
-            raise RuntimeError(
-                f"step {step}: {self.defaulted} of {self.came} scores did not come and would be 0 by default "
-                f"({self.first_reason or 'grader_failed'}); the run stops before it trains on them. Mend the reward "
-                "function (the log has a traceback of each kind of error), or raise reward.timeout, and start the "
-                "same command again"
-            )
-
-
-def count_faults(keys: Sequence[str], extra_fields: Sequence[dict[str, Any]], expected: int) -> Faults:
-    """Count by responses: a session's last output has its score.
-
-    `extra_fields` are verl's, one dict for each key; keys of padding rows must have been left out.
+    Args:
+        keys: verl's keys of the rows, without padding rows.
+        extra_fields: verl's, of each row.
     """
     parsed = zip(map(verl_keys.parse, keys), extra_fields, strict=True)
     last = {key.session: fields for key, fields in sorted(parsed, key=lambda row: row[0].output)}
     reported = [fields.get("reward_extra_info") or {} for fields in last.values()]
     reasons = [info[REASON] for info in reported if REASON in info]
-    defaulted = sum(info.get("grader_failed", 0) > 0 for info in reported)
-    return Faults(expected, len(last), defaulted, reasons[0] if reasons else None)
+    return len(last), sum(info.get("grader_failed", 0) > 0 for info in reported), next(iter(reasons), "grader_failed")
 
 
-def _faults(trainer: Any, batch: Any, updates: int) -> Faults:
-    """Of a batch in verl's TransferQueue, which is that of `updates` of a step's ``parameter_sync_step`` updates."""
+def _fallbacks(trainer: Any, batch: Any) -> tuple[int, int, str]:
+    """`count_fallbacks` of a batch in verl's TransferQueue. RuntimeError if one of its scores is not finite."""
     import transfer_queue as tq
 
     keys = verl_keys.without_padding(batch)
@@ -106,20 +82,29 @@ def _faults(trainer: Any, batch: Any, updates: int) -> Faults:
         raise RuntimeError(
             f"step {trainer.global_steps}: a reward model or an agent loop gave a score that is not finite"
         )
-    prompts = trainer.config.data.train_batch_size * updates // trainer.parameter_sync_step
-    expected = prompts * trainer.config.actor_rollout_ref.rollout.n
-    return count_faults(keys, data.pop("extra_fields").tolist(), expected)
+    return count_fallbacks(keys, data.pop("extra_fields").tolist())
 
 
 def check_scores(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
     """verl computes a batch's advantages here, the last use of its scores before they are trained on: stop the run
     where most of them are fallback scores.
     """
-    batch = kwargs["batch"] if "batch" in kwargs else args[0]
-    _faults(trainer, batch, updates=1).check(trainer.global_steps)
+    came, fallbacks, reason = _fallbacks(trainer, kwargs["batch"] if "batch" in kwargs else args[0])
+    if 2 * fallbacks > came:
+        raise RuntimeError(
+            f"step {trainer.global_steps}: {fallbacks} of {came} scores did not come and would be 0 by default "
+            f"({reason}); the run stops before it trains on them. Mend the reward function (the log has a traceback of "
+            "each kind of error), or raise reward.timeout, and start the same command again"
+        )
     return wrapped(*args, **kwargs)
 
 
 def fault_metrics(trainer: Any, batch: Any) -> dict[str, float]:
     """What a step logs of its faults, by name; `batch` is the one that verl's ``PPOTrainer.step`` returned."""
-    return _faults(trainer, batch, updates=trainer.parameter_sync_step).metrics
+    came, fallbacks, _ = _fallbacks(trainer, batch)
+    expected = trainer.config.data.train_batch_size * trainer.config.actor_rollout_ref.rollout.n
+    return {
+        "rollout/missing": max(0, expected - came),
+        "reward/defaulted": fallbacks,
+        "reward/defaulted_share": fallbacks / came,
+    }

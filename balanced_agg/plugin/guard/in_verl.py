@@ -15,9 +15,13 @@ from balanced_agg.plugin.wrapping import Wrapper, misfits, put_in_place, refusal
 
 SWITCH = "BALANCED_AGG_GUARD"
 TRAINER = "verl.trainer.ppo.v1.trainer_base"
+REPLAY_BUFFER = "verl.trainer.ppo.v1.replay_buffer"
 REWARD_LOOP = "verl.experimental.reward_loop.reward_loop"
 TRACKING = "verl.utils.tracking"
-VLLM_ROLLOUT = "verl.workers.rollout.vllm_rollout"
+CHECKPOINTS = "verl.utils.checkpoint.checkpoint_manager"
+ADAPTER = "verl.workers.rollout.vllm_rollout.vllm_rollout"
+TRANSFER = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
+ENGINE_CLIENT = "vllm.v1.engine.core_client"
 
 WRAPPERS = (
     LAUNCH_WRAPPER,
@@ -27,12 +31,7 @@ WRAPPERS = (
     Wrapper(TRAINER, "PPOTrainer._compute_advantage", ("self", "batch", ...), faults.check_scores),
     Wrapper(TRACKING, "Tracking.__init__", ("self", ...), loggers.log_offline_if_unreachable),
     # Resume
-    Wrapper(
-        "verl.utils.checkpoint.checkpoint_manager",
-        "find_latest_ckpt_path",
-        ("path", ...),
-        resume.find_complete_checkpoint,
-    ),
+    Wrapper(CHECKPOINTS, "find_latest_ckpt_path", ("path", ...), resume.find_complete_checkpoint),
     Wrapper(TRAINER, "PPOTrainer._load_checkpoint", ("self",), loggers.note_resumed_step),
     Wrapper(TRAINER, "PPOTrainer.step", ("self", "metrics", "timing_raw"), resume.note_step),
     Wrapper(
@@ -52,30 +51,10 @@ WRAPPERS = (
         waiting.watch_rollout,
         needs=("PPOTrainer._rollout_server_managers",),
     ),
-    Wrapper(
-        "verl.trainer.ppo.v1.replay_buffer",
-        "ReplayBuffer._wait_for_next_poll",
-        ("self", ...),
-        waiting.ping_while_waiting,
-    ),
-    Wrapper(
-        f"{VLLM_ROLLOUT}.vllm_rollout",
-        "ServerAdapter._execute_method",
-        ("self", "method", "non_block", ...),
-        waiting.note_receiver,
-    ),
-    Wrapper(
-        f"{VLLM_ROLLOUT}.bucketed_weight_transfer",
-        "BucketedWeightSender._init_socket",
-        ("self",),
-        waiting.expect_answers,
-    ),
-    Wrapper(
-        "vllm.v1.engine.core_client",
-        "AsyncMPClient._call_utility_async",
-        ("self", ...),
-        waiting.fail_with_engine,
-    ),
+    Wrapper(REPLAY_BUFFER, "ReplayBuffer._wait_for_next_poll", ("self", ...), waiting.ping_while_waiting),
+    Wrapper(ADAPTER, "ServerAdapter._execute_method", ("self", "method", "non_block", ...), waiting.note_receiver),
+    Wrapper(TRANSFER, "BucketedWeightSender._init_socket", ("self",), waiting.expect_answers),
+    Wrapper(ENGINE_CLIENT, "AsyncMPClient._call_utility_async", ("self", ...), waiting.fail_with_engine),
 )
 
 

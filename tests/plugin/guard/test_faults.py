@@ -149,7 +149,9 @@ def trainer(monkeypatch):
     rows = {f"a_{i}_0": {"failed": 0.0, "score": 1.0} for i in range(4)}
 
     def kv_batch_get(keys, partition_id, select_fields):
-        extra = [{"reward_extra_info": {"grader_failed": rows[key]["failed"]}} for key in keys]
+        extra = [
+            {"reward_extra_info": {"grader_failed": rows[key]["failed"], REASON: f"ValueError: {key}"}} for key in keys
+        ]
         scores = [torch.tensor([0.0, rows[key]["score"]]) for key in keys]
         fields = {
             "extra_fields": NonTensorStack(*extra),
@@ -169,16 +171,22 @@ def advance(trainer) -> str:
 
 def test_every_step_logs_what_is_missing_and_what_is_a_default(trainer):
     trainer.rows["a_1_0"]["failed"] = 1.0
-    metrics = {}
-    metrics.update(in_verl.fault_metrics(trainer, trainer.batch))
-    assert metrics == {"rollout/missing": 2, "reward/defaulted": 1, "reward/defaulted_share": 0.25}
+    assert in_verl.fault_metrics(trainer, trainer.batch) == {
+        "rollout/missing": 2,
+        "reward/defaulted": 1,
+        "reward/defaulted_share": 0.25,
+    }
     assert advance(trainer) == "advantages"
 
 
-def test_a_step_with_mostly_defaults_is_not_trained_on(trainer):
-    for key in ("a_0_0", "a_1_0", "a_2_0"):
+@pytest.mark.parametrize(("failed", "stops"), [(0, False), (2, False), (3, True), (4, True)])
+def test_a_step_with_mostly_fallbacks_is_not_trained_on(trainer, failed, stops):
+    for key in list(trainer.rows)[:failed]:
         trainer.rows[key]["failed"] = 1.0
-    with pytest.raises(RuntimeError, match="step 3: 3 of 4 scores"):
+    if not stops:
+        assert advance(trainer) == "advantages"
+        return
+    with pytest.raises(RuntimeError, match=rf"step 3: {failed} of 4 scores did not come.*ValueError: a_0_0"):
         advance(trainer)
 
 
