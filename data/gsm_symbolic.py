@@ -24,14 +24,6 @@ def questions(rows: int, seed: int, without: Iterable[str] = ()) -> Iterator[Row
     raise ValueError(f"seed {seed} of gsm_symbolic has {rows} distinct questions too few; choose another one")
 
 
-def train() -> Iterator[Row]:
-    return questions(2000, seed=0)
-
-
-def validation() -> Iterator[Row]:
-    return questions(64, seed=1, without=(row["problem"] for row in train()))
-
-
 TRAIN = Dataset(
     name="gsm_symbolic",
     about="generated word problems, training",
@@ -39,7 +31,7 @@ TRAIN = Dataset(
     config="gsm_symbolic, seed 0",
     split="train",
     convert=boxed_row,
-    generate=train,
+    generate=lambda: questions(2000, seed=0),
     problems=(2000,),
 )
 VALIDATION = Dataset(
@@ -50,6 +42,6 @@ VALIDATION = Dataset(
     config="gsm_symbolic, seed 1",
     split="validation",
     convert=boxed_row,
-    generate=validation,
+    generate=lambda: questions(64, seed=1, without=(row["problem"] for row in TRAIN.generate())),
     problems=(64,),
 )

@@ -78,7 +78,14 @@ def decode_tests(text: str, max_bytes: int = MAX_BYTES) -> list[dict]:
     ValueError for anything else, for a pickle of anything but one string, and for more than `max_bytes` unpacked.
     """
     if not text.lstrip().startswith("["):
-        text = unpickle_text(decompress(base64.b64decode(text, validate=True), max_bytes))
+        unpacker = zlib.decompressobj()
+        try:
+            unpacked = unpacker.decompress(base64.b64decode(text, validate=True), max_bytes)
+        except zlib.error as error:
+            raise ValueError(f"the test cases are neither JSON nor zlib data: {error}") from error
+        if not unpacker.eof:
+            raise ValueError(f"the test cases are cut off or unpack to more than {max_bytes} bytes")
+        text = unpickle_text(unpacked)
     try:
         tests = json.loads(text)
     except RecursionError as error:
@@ -86,17 +93,6 @@ def decode_tests(text: str, max_bytes: int = MAX_BYTES) -> list[dict]:
     if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests):
         raise ValueError("the test cases are not a JSON list of objects")
     return tests
-
-
-def decompress(data: bytes, max_bytes: int) -> bytes:
-    unpacker = zlib.decompressobj()
-    try:
-        unpacked = unpacker.decompress(data, max_bytes)
-    except zlib.error as error:
-        raise ValueError(f"the test cases are neither JSON nor zlib data: {error}") from error
-    if not unpacker.eof:
-        raise ValueError(f"the test cases are cut off or unpack to more than {max_bytes} bytes")
-    return unpacked
 
 
 def unpickle_text(data: bytes) -> str:

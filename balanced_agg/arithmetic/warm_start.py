@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
@@ -128,14 +129,12 @@ def _batches(
 
 def _pad(examples: Sequence[tuple[list[int], list[int]]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded input ids of (prompt, response) pairs, and labels that cover the responses alone."""
-    length = max(len(prompt) + len(response) for prompt, response in examples)
-    input_ids = torch.full((len(examples), length), pad_id)
-    labels = torch.full((len(examples), length), _IGNORED_LABEL)
-    for row, (prompt, response) in enumerate(examples):
-        end = len(prompt) + len(response)
-        input_ids[row, :end] = torch.tensor(prompt + response)
-        labels[row, len(prompt) : end] = torch.tensor(response)
-    return input_ids, labels
+    ids = [torch.tensor(prompt + response) for prompt, response in examples]
+    labels = [torch.tensor([_IGNORED_LABEL] * len(prompt) + response) for prompt, response in examples]
+    return (
+        pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        pad_sequence(labels, batch_first=True, padding_value=_IGNORED_LABEL),
+    )
 
 
 def _train(

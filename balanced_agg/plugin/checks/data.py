@@ -73,30 +73,19 @@ def check_columns(config: DictConfig) -> None:
         if name not in schema.names:
             what = f": {file} has no column {name}, but {', '.join(schema.names)}"
             raise Refusal(key, what, "set data.prompt_key to the one with prompts")
-        if not set(fields_of(schema.field(name).type, of_list=True)) >= {"role", "content"}:
+        message = getattr(schema.field(name).type, "value_type", None)  # of a list
+        if not isinstance(message, pa.StructType) or not {"role", "content"} <= {field.name for field in message}:
             raise Refusal(
                 key,
                 f": {file} has a column {name} of {schema.field(name).type}, which is no list of messages with role "
                 "and content",
                 "prepare the file again, or set data.prompt_key to the column that is",
             )
-        if graded and "data_source" not in schema.names:
-            what = f": {file} has no column data_source, by which rewards are computed"
-            raise Refusal(key, what, "prepare it again with one")
-        if graded and "ground_truth" not in (
-            fields_of(schema.field("reward_model").type) if "reward_model" in schema.names else ()
-        ):
-            what = f": {file} has no column reward_model with a field ground_truth, which rewards are computed from"
-            raise Refusal(key, what, "prepare it again with one")
-
-
-def fields_of(kind: object, of_list: bool = False) -> list[str]:
-    """Names of the fields of a pyarrow struct, or of a list of structs; none for other types."""
-    import pyarrow as pa
-
-    if of_list:
-        kind = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
-    return [field.name for field in kind] if kind is not None and pa.types.is_struct(kind) else []
+        with_fields = schema.empty_table().flatten().column_names  # a struct's as STRUCT.FIELD
+        for column in ("data_source", "reward_model.ground_truth") if graded else ():
+            if column not in with_fields:
+                what = f": {file} has no column {column}, from which rewards are computed"
+                raise Refusal(key, what, "prepare it again with one")
 
 
 def check_rollout_counts(config: DictConfig) -> None:
