@@ -1,7 +1,7 @@
 """Data files: that they are there, are what verl reads, and have enough prompts that are short enough."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -137,23 +137,32 @@ def check_prompts(config: DictConfig) -> None:
     As few rows are read as that takes. Where verl filters overlong prompts there must be a batch of others. Where it
     does not, it cuts them off at the left, and they cannot all be such.
     """
-    folder, tokens_of = local_model(config), prompt_tokenizer(config)
-    if tokens_of is None:
+    model, folder = config.actor_rollout_ref.model, local_model(config)
+    tokenizer_folder = Path(model.get("tokenizer_path") or model.path).expanduser()
+    if not tokenizer_folder.is_dir():  # then it is left to verl
+        return
+    tokenizer = load_tokenizer(tokenizer_folder, model.get("trust_remote_code", False))
+    options = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or OmegaConf.create(), resolve=True)
+    if model.get("custom_chat_template"):
+        options["chat_template"] = model.custom_chat_template
+    elif not tokenizer.chat_template:
         return
     vocabulary = model_config(folder).get("vocab_size", math.inf) if folder else math.inf
     limit, filtered = config.data.max_prompt_length, config.data.filter_overlong_prompts
     for key in KEYS[1:] if config.trainer.get("val_only") else KEYS:
-        batch = filtered and key == "data.train_files"
-        needed, short, lengths = config.data.train_batch_size if batch else 1, 0, []
-        refused = None
+        needed = config.data.train_batch_size if filtered and key == "data.train_files" else 1
+        short, lengths, refused = 0, [], None
         for file, messages in prompts_of(config, key):
             try:
-                tokens = tokens_of(key, file, messages)
-            except ValueError as error:
-                if not filtered:
-                    raise
-                refused = error  # verl leaves it out, too
-                continue
+                text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
+            except Exception as error:  # whatever a template raises
+                what = f": {file}: the tokenizer's chat template refuses the prompt {messages!r}: {error}"
+                remedy = "correct the prompt, or set actor_rollout_ref.model.custom_chat_template"
+                refused = Refusal(key, what, remedy)
+                if filtered:  # verl leaves it out, too
+                    continue
+                raise refused from None
+            tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
             if (token := max(tokens, default=0)) >= vocabulary:
                 raise Refusal(
                     "actor_rollout_ref.model.path",
@@ -183,33 +192,3 @@ def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[Path, list[dict]]
     for _, file in parquet_files(config, (key,)):
         for batch in pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key]):
             yield from ((file, messages) for messages in batch.column(0).to_pylist())
-
-
-def prompt_tokenizer(config: DictConfig) -> Callable[[str, Path, list[dict]], list[int]] | None:
-    """A function that tokenizes (key, file, messages) as verl does; None if no tokenizer or template is here.
-
-    Refusal from it: the template refuses the messages.
-    """
-    model = config.actor_rollout_ref.model
-    folder = Path(model.get("tokenizer_path") or model.path).expanduser()
-    if not folder.is_dir():
-        return None
-    tokenizer = load_tokenizer(folder, model.get("trust_remote_code", False))
-    options = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or OmegaConf.create(), resolve=True)
-    if model.get("custom_chat_template"):
-        options["chat_template"] = model.custom_chat_template
-    elif not tokenizer.chat_template:
-        return None
-
-    def tokens(key: str, file: Path, messages: list[dict]) -> list[int]:
-        try:
-            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
-        except Exception as error:  # whatever a template raises
-            raise Refusal(
-                key,
-                f": {file}: the tokenizer's chat template refuses the prompt {messages!r}: {error}",
-                "correct the prompt, or set actor_rollout_ref.model.custom_chat_template",
-            ) from None
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    return tokens
