@@ -52,10 +52,9 @@ def demonstrate(problem: Problem, regime: Regime, rng: random.Random) -> str:
     if slips:
         answer = (answer + rng.randrange(1, len(DIGITS))) % len(DIGITS)  # any digit but the right one
 
-    expressions = [
+    *right, last = (
         f"{value}{operator}{operand}="
         for value, (operator, operand) in zip(problem.values[:-1], problem.steps, strict=True)
-    ]
-    response = "".join(f"{expressions[i]}{problem.values[i + 1]};" for i in range(len(expressions) - 1))
-    response += f"{expressions[-1]}?" * restarts
-    return response + f"{expressions[-1]}{answer};{ANSWER_MARK}{answer}"
+    )
+    settled = "".join(f"{step}{value};" for step, value in zip(right, problem.values[1:-1], strict=True))
+    return settled + f"{last}?" * restarts + f"{last}{answer};{ANSWER_MARK}{answer}"

@@ -8,6 +8,7 @@ one of 90 one-character facts, which a very small model can learn in a minute.
 import random
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 DIGITS = range(10)
 MIN_STEPS, MAX_STEPS = 3, 5
@@ -20,33 +21,24 @@ _MARKED_ANSWER = re.compile(rf"{ANSWER_MARK}([0-9])\s*\Z")
 
 @dataclass(frozen=True)
 class Problem:
-    """A chain ``operands[0] operators[0] operands[1] ...`` with one operator fewer than operands."""
+    """A chain by its values: the first operand, and what each step makes of the value before it."""
 
-    operands: tuple[int, ...]
-    operators: str
+    values: tuple[int, ...]
 
     @property
     def steps(self) -> tuple[tuple[str, int], ...]:
         """The (operator, operand) pairs that follow the first operand."""
-        return tuple(zip(self.operators, self.operands[1:], strict=True))
+        return tuple(("+" if after > before else "-", abs(after - before)) for before, after in pairwise(self.values))
 
     @property
     def text(self) -> str:
         """The problem as the user writes it, e.g. ``3+5-2+1=``."""
-        return str(self.operands[0]) + "".join(f"{operator}{right}" for operator, right in self.steps) + "="
+        return str(self.values[0]) + "".join(f"{operator}{right}" for operator, right in self.steps) + "="
 
     @property
     def messages(self) -> list[dict[str, str]]:
         """The problem as a chat of one user message."""
         return [{"role": "user", "content": self.text}]
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        """The value after each step, beginning with the first operand."""
-        values = [self.operands[0]]
-        for operator, right in self.steps:
-            values.append(values[-1] + right if operator == "+" else values[-1] - right)
-        return tuple(values)
 
     @property
     def answer(self) -> str:
@@ -66,14 +58,10 @@ def sample_problems(count: int, seed: int) -> list[Problem]:
     rng = random.Random(f"problems-{seed}")
     problems: dict[Problem, None] = {}  # a dict keeps the order of drawing, a set would not
     while len(problems) < count:
-        value = rng.choice(DIGITS)
-        operands, operators = [value], ""
+        values = [rng.choice(DIGITS)]
         for _ in range(rng.randint(MIN_STEPS, MAX_STEPS)):
-            following = rng.choice([digit for digit in DIGITS if digit != value])
-            operators += "+" if following > value else "-"
-            operands.append(abs(following - value))
-            value = following
-        problems[Problem(tuple(operands), operators)] = None
+            values.append(rng.choice([digit for digit in DIGITS if digit != values[-1]]))
+        problems[Problem(tuple(values))] = None
     return list(problems)
 
 

@@ -11,7 +11,7 @@ from balanced_agg.arithmetic.problems import Problem
 from balanced_agg.arithmetic.tokenizer import ALPHABET, UNKNOWN, VOCABULARY, build_tokenizer, encode_prompt
 
 TOKENIZER = build_tokenizer()
-PROBLEM = Problem((3, 5, 2, 1), "+-+")
+PROBLEM = Problem((3, 8, 6, 7))
 
 
 @given(st.text(alphabet=ALPHABET))
