@@ -21,13 +21,13 @@ def stated_number(response: str) -> Fraction | None:
     """
     text = after_thinking(response)[-TAIL_CHARACTERS:]
     if MARK in text:
-        return _first_number(text.rpartition(MARK)[2].strip().partition("\n")[0])
+        return _value(_NUMBER.search(text.rpartition(MARK)[2].strip().partition("\n")[0]))
     answer = answer_text.normalise((final_answer(text) or "")[:MAX_LINE_CHARACTERS])
-    number = _first_number(answer.rpartition("=")[2])
+    number = _value(_NUMBER.search(answer.rpartition("=")[2]))
     if number is not None or boxed(text) is not None:
         return number
     *_, last = [None, *_NUMBER.finditer(text)]
-    return _value(last) if last else None
+    return _value(last)
 
 
 def is_right(response: str, ground_truth: str) -> bool:
@@ -35,17 +35,14 @@ def is_right(response: str, ground_truth: str) -> bool:
 
     ValueError if the ground truth has no number.
     """
-    gold = _first_number(ground_truth.rpartition(MARK)[2])
+    gold = _value(_NUMBER.search(ground_truth.rpartition(MARK)[2]))
     if gold is None:
         raise ValueError(f"ground_truth must be a number, got {ground_truth!r}")
     return stated_number(response) == gold
 
 
-def _first_number(text: str) -> Fraction | None:
-    match = _NUMBER.search(text)
-    return _value(match) if match else None
-
-
-def _value(match: re.Match) -> Fraction:
+def _value(match: re.Match | None) -> Fraction | None:
+    if match is None:
+        return None
     value = Fraction(match["digits"].replace(",", ""))
     return -value if match["sign"] else value

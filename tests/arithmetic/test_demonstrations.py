@@ -101,16 +101,12 @@ def test_longest_demonstration_fits_in_80_tokens(regime):
     assert max(length for group in draw_groups(regime) for length, _ in group) + 1 <= longest
 
 
-def test_without_slips_every_demonstration_is_right():
-    careful = replace(REGIMES["length_gap"], slip_rate=0.0)
+@pytest.mark.parametrize("slip_rate", [0.0, 1.0])
+def test_every_demonstration_is_right_without_slips_and_wrong_with_certain_ones(slip_rate):
+    regime = replace(REGIMES["length_gap"], slip_rate=slip_rate)
     rng = random.Random(6)
-    assert all(is_correct(demonstrate(p, careful, rng), p.answer) for p in sample_problems(200, seed=7))
-
-
-def test_with_certain_slips_every_demonstration_is_wrong():
-    careless = replace(REGIMES["length_gap"], slip_rate=1.0)
-    rng = random.Random(8)
-    assert not any(is_correct(demonstrate(p, careless, rng), p.answer) for p in sample_problems(200, seed=9))
+    right = {is_correct(demonstrate(problem, regime, rng), problem.answer) for problem in sample_problems(200, seed=7)}
+    assert right == {slip_rate == 0.0}
 
 
 def test_same_random_state_gives_the_same_demonstration():

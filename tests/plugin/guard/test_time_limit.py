@@ -15,25 +15,19 @@ from balanced_agg.plugin.guard.time_limit import with_time_limit
 SHORT, LONG = 0.2, 60.0  # seconds; no test waits for the second
 
 
-def test_results_and_errors_of_a_synchronous_function_pass_through():
+def test_results_and_errors_pass_through_and_an_asynchronous_function_stays_one():
     def function(number, *, plus):
         return 1 / number + plus
 
-    limited = with_time_limit(function, LONG)
-    assert limited(2, plus=1) == 1.5
-    with pytest.raises(ZeroDivisionError):
-        limited(0, plus=1)
+    async def asynchronous(number, *, plus):
+        return function(number, plus=plus)
 
-
-def test_results_and_errors_of_an_asynchronous_function_pass_through():
-    async def function(number, *, plus):
-        return 1 / number + plus
-
-    limited = with_time_limit(function, LONG)
-    assert inspect.iscoroutinefunction(limited)
-    assert asyncio.run(limited(2, plus=1)) == 1.5
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(limited(0, plus=1))
+    limited, awaited = with_time_limit(function, LONG), with_time_limit(asynchronous, LONG)
+    assert inspect.iscoroutinefunction(awaited)
+    for call in (limited, lambda *args, **kwargs: asyncio.run(awaited(*args, **kwargs))):
+        assert call(2, plus=1) == 1.5
+        with pytest.raises(ZeroDivisionError):
+            call(0, plus=1)
 
 
 def test_a_functions_own_timeout_is_its_own():
