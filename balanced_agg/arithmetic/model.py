@@ -6,14 +6,16 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from balanced_agg.arithmetic.tokenizer import END, PAD, VOCABULARY
 
 
-def build_config() -> Qwen3Config:
-    """A Qwen3 config whose vocabulary is exactly the tokenizer's.
+def build_model(seed: int) -> Qwen3ForCausalLM:
+    """A freshly initialised float32 model whose vocabulary is exactly the tokenizer's.
+
+    The same seed gives the same weights, and the caller's random state is left as it was.
 
     The head size of 32 is the smallest that vLLM's CPU attention supports. The embeddings are not
     tied: with so few tokens tying saves nothing, and untied weights need no special case when they
     are sharded, exported, or sent to the rollout engine.
     """
-    return Qwen3Config(
+    config = Qwen3Config(
         vocab_size=len(VOCABULARY),
         hidden_size=128,
         intermediate_size=640,
@@ -29,14 +31,6 @@ def build_config() -> Qwen3Config:
         eos_token_id=VOCABULARY.index(END),
         bos_token_id=None,
     )
-
-
-def build_model(seed: int) -> Qwen3ForCausalLM:
-    """A freshly initialised float32 model; the same seed gives the same weights.
-
-    The caller's random state is left as it was.
-    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(build_config())
-    return model.float()
+        return Qwen3ForCausalLM(config).float()

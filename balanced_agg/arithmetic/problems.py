@@ -76,17 +76,12 @@ def train_validation_split(
     return problems[validation_count:], problems[:validation_count]
 
 
-def extract_answer(response_text: str) -> str | None:
-    """The digit that the response marks as its final answer, or None.
+def is_correct(response_text: str, answer: str) -> bool:
+    """Whether the digit that the response marks as its final answer is `answer`; False if there is none.
 
     Only a response that ends in the mark and one digit (``...#3``, trailing whitespace allowed) has
     an answer. A response cut off before that, or one that continues after it, has none. Of several
     marks only the last counts. Any string is accepted, including the empty one.
     """
     match = _MARKED_ANSWER.search(response_text)
-    return match.group(1) if match else None
-
-
-def is_correct(response_text: str, answer: str) -> bool:
-    """Whether the final marked answer of the response is `answer`; False if there is none."""
-    return extract_answer(response_text) == answer
+    return match is not None and match[1] == answer

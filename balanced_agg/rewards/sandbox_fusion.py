@@ -38,7 +38,13 @@ def execute(script: str, stdin: bytes, limits: Limits, url: str, max_concurrent:
             session.mount(url, HTTPAdapter(max_retries=RETRY))
             response = session.post(url, json=request, timeout=2 * limits.seconds + QUEUE_SECONDS)
             response.raise_for_status()
-            return _execution(response.json(), limits)
+        answer = response.json()
+        run = answer["run_result"]
+        if answer["status"] not in ("Success", "Failed") or run["status"] not in ("Finished", "TimeLimitExceeded"):
+            raise GraderFailed(f"Sandbox Fusion reports {answer['status']}: {answer.get('message')}")
+        output = (run["stdout"] or "").encode()
+        completed = run["status"] == "Finished" and run["return_code"] == 0 and len(output) <= limits.output_bytes
+        return Execution(output, completed, run["execution_time"] or limits.seconds)
     except (requests.RequestException, KeyError, TypeError, AttributeError) as error:
         raise GraderFailed(f"Sandbox Fusion at {url}: {error!r}") from error
 
@@ -46,12 +52,3 @@ def execute(script: str, stdin: bytes, limits: Limits, url: str, max_concurrent:
 @functools.cache
 def _slots(url: str, max_concurrent: int) -> threading.BoundedSemaphore:
     return threading.BoundedSemaphore(max_concurrent)
-
-
-def _execution(response: dict, limits: Limits) -> Execution:
-    run = response["run_result"]
-    if response["status"] not in ("Success", "Failed") or run["status"] not in ("Finished", "TimeLimitExceeded"):
-        raise GraderFailed(f"Sandbox Fusion reports {response['status']}: {response.get('message')}")
-    output = (run["stdout"] or "").encode()
-    completed = run["status"] == "Finished" and run["return_code"] == 0 and len(output) <= limits.output_bytes
-    return Execution(output, completed, run["execution_time"] or limits.seconds)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from balanced_agg.arithmetic.model import build_config, build_model
+from balanced_agg.arithmetic.model import build_model
 from balanced_agg.arithmetic.problems import Problem
 from balanced_agg.arithmetic.tokenizer import ALPHABET, UNKNOWN, VOCABULARY, build_tokenizer, encode_prompt
 
@@ -60,7 +60,7 @@ def test_pad_and_end_of_sequence_are_different_tokens():
 
 
 def test_auto_tokenizer_loads_an_identical_tokenizer_from_the_model_directory(tmp_path):
-    build_config().save_pretrained(tmp_path)  # AutoTokenizer also looks at the model type
+    build_model(seed=0).config.save_pretrained(tmp_path)  # AutoTokenizer also looks at the model type
     TOKENIZER.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     text = "".join(VOCABULARY) + "x"

@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import faulthandler
-import functools
 import inspect
 import threading
 import time
@@ -33,8 +32,14 @@ def with_time_limit(function: Callable, seconds: float) -> Callable:
 
     def limited(*args: Any, **kwargs: Any) -> Any:
         result: Future = Future()
-        call = functools.partial(function, *args, **kwargs)
-        thread = threading.Thread(target=_fulfil, args=(result, call), name="reward function", daemon=True)
+
+        def fulfil() -> None:
+            try:
+                result.set_result(function(*args, **kwargs))
+            except BaseException as error:  # also SystemExit: a function that exits has given no score
+                result.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+        thread = threading.Thread(target=fulfil, name="reward function", daemon=True)
         thread.start()
         try:
             return result.result(seconds)
@@ -46,13 +51,6 @@ def with_time_limit(function: Callable, seconds: float) -> Callable:
             raise _no_score(seconds) from None
 
     return limited_coroutine if inspect.iscoroutinefunction(function) else limited
-
-
-def _fulfil(result: Future, call: Callable) -> None:
-    try:
-        result.set_result(call())
-    except BaseException as error:  # also SystemExit: a function that exits has given no score
-        result.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
 
 def _no_score(seconds: float) -> TimeoutError:
