@@ -4,14 +4,14 @@ import logging
 from typing import Any
 
 from balanced_agg.arithmetic import problems
-from balanced_agg.rewards import dapo, gsm8k, maths
+from balanced_agg.rewards import gsm8k, maths
 from balanced_agg.rewards.errors import GraderFailed
 
 logger = logging.getLogger(__name__)
 
 # Free-form answers, compared by math-verify
-MATHS_SOURCES = ("polaris", "math_500", "aime_2024", "aime_2025", "olympiadbench", "minerva", "amc")
-KNOWN_SOURCES = sorted((*MATHS_SOURCES, "math_dapo", "gsm8k", "gsm_symbolic", "arithmetic", "livecodebench"))
+MATHS_SOURCES = ("polaris", "math_500", "aime_2024", "aime_2025", "olympiadbench", "minerva", "amc", "math_dapo")
+KNOWN_SOURCES = sorted((*MATHS_SOURCES, "gsm8k", "gsm_symbolic", "arithmetic", "livecodebench"))
 
 
 def check_source(
@@ -74,8 +74,6 @@ def compute_score(
             right = problems.is_correct(solution_str, ground_truth)
         elif data_source in ("gsm8k", "gsm_symbolic"):
             right = gsm8k.is_right(solution_str, ground_truth)
-        elif data_source == "math_dapo":
-            right = dapo.is_right(solution_str, ground_truth, time_limit, processes)
         elif data_source in MATHS_SOURCES:
             right = maths.is_right(solution_str, ground_truth, data_source, time_limit, processes)
         elif data_source == "livecodebench":

@@ -100,10 +100,14 @@ def read_tests(ground_truth: str) -> tuple[list[tuple[str, Any]], str | None]:
     try:
         record = json.loads(ground_truth)
         inputs, outputs, fn_name = record["inputs"], record["outputs"], record.get("fn_name")
-        if fn_name is None:
-            tests = [(_lines(given), _lines(expected)) for given, expected in zip(inputs, outputs, strict=True)]
-        else:
-            tests = [(_arguments(given), _value(expected)) for given, expected in zip(inputs, outputs, strict=True)]
+        tests = []
+        for given, expected in zip(inputs, outputs, strict=True):
+            if fn_name is None:
+                expected = _lines(expected)
+            else:
+                given = given if isinstance(given, str) else [json.dumps(argument) for argument in given]
+                expected = json.loads(expected) if isinstance(expected, str) else expected
+            tests.append((_lines(given), expected))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'ground_truth must be JSON {{"inputs": […], "outputs": […], "fn_name": name or null}}: {error!r}'
@@ -115,14 +119,6 @@ def read_tests(ground_truth: str) -> tuple[list[tuple[str, Any]], str | None]:
 
 def _lines(text: str | list[str]) -> str:
     return text if isinstance(text, str) else "\n".join(text)
-
-
-def _arguments(given: str | list[Any]) -> str:
-    return given if isinstance(given, str) else "\n".join(map(json.dumps, given))
-
-
-def _value(expected: Any) -> Any:
-    return json.loads(expected) if isinstance(expected, str) else expected
 
 
 def same_text(output: bytes, expected: str) -> bool:

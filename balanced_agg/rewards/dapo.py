@@ -4,25 +4,8 @@ import re
 
 from balanced_agg.rewards import answer_text
 from balanced_agg.rewards.final_answer import MAX_LINE_CHARACTERS, TAIL_CHARACTERS, after_thinking, boxed
-from balanced_agg.rewards.grader_processes import shared_processes
-from balanced_agg.rewards.maths import accepted_answers
 
 _ANSWER = re.compile(r"answer\s*\**\s*:[\s*]*([^\n]*)", re.IGNORECASE)
-
-
-def is_right(response: str, ground_truth: object, time_limit: float, processes: int) -> bool:
-    """Whether the stated answer equals one of the accepted ones. GraderFailed and ValueError as in `maths.is_right`.
-
-    Integers and other number literals are compared right here; only the rest goes to a grader process.
-    """
-    accepted = accepted_answers(ground_truth)
-    answer = stated_answer(response)
-    if answer is None:
-        return False
-    comparisons = [same_number(gold, answer) for gold in accepted]
-    if True in comparisons or None not in comparisons:
-        return True in comparisons
-    return shared_processes(processes).equals_any(accepted, answer, 0.0, time_limit)
 
 
 def stated_answer(response: str) -> str | None:

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 
+from balanced_agg.rewards import dapo
 from balanced_agg.rewards.final_answer import final_answer
 from balanced_agg.rewards.grader_processes import shared_processes
 
@@ -15,12 +16,17 @@ RELATIVE_TOLERANCE = {"minerva": 1e-4}
 def is_right(response: str, ground_truth: object, data_source: str, time_limit: float, processes: int) -> bool:
     """Whether the final answer of the response equals one of those that the ground truth accepts.
 
+    Of DAPO's answers number literals are compared right here; only the rest goes to a grader process, as all others do.
     GraderFailed if that was not found out, ValueError as in `accepted_answers`.
     """
     accepted = accepted_answers(ground_truth)
-    answer = final_answer(response)
+    answer = dapo.stated_answer(response) if data_source == "math_dapo" else final_answer(response)
     if answer is None:
         return False
+    if data_source == "math_dapo":
+        comparisons = [dapo.same_number(gold, answer) for gold in accepted]
+        if True in comparisons or None not in comparisons:
+            return True in comparisons
     graders = shared_processes(processes)
     return graders.equals_any(accepted, answer, RELATIVE_TOLERANCE.get(data_source, 0.0), time_limit)
 
