@@ -173,6 +173,21 @@ def read_literal(text: str) -> Literal | None:
     return Literal(-value if group["sign"] == "-" else value, bool(group["percent"]), unit, digits)
 
 
+def same_number(gold: str, answer: str) -> bool | None:
+    """Whether two number literals are the same number; None if one is not a literal, so that nothing is decided.
+
+    Thousands separators, leading zeros, ``142.0``, dollars, units and a full stop make no difference.
+    """
+    values = []
+    for text in (gold, answer):
+        reading = thousands_readings(normalise(text))[0]
+        literal = read_literal(split_units(reading)[0])
+        if literal is None or literal.percent:
+            return None
+        values.append(literal.value)
+    return values[0] == values[1]
+
+
 def split_outside_brackets(text: str, separator: str) -> list[str]:
     r"""Pieces of `text` between matches of the regular expression `separator` that stand outside all brackets.
 

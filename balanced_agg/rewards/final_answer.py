@@ -10,6 +10,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BETWEEN_BOXES = re.compile(r"(?:[\s$.*]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|[,;])*")
 _JOINS = re.compile(r"[,;]|and|or")
 _ANCHOR = re.compile(r"answer[^\n.:=]{0,40}?(?:\bis\b[ \t]*:?|:|=)(?:[ \t]*\*\*)?", re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"answer\s*\**\s*:[\s*]*([^\n]*)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?:\s|$)|,?\s+(?:because|since|which|so)\s")
 _MATHS = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(([^\n]+?)\\\)|\\\[([^\n]+?)\\\]")
 _NUMBER = re.compile(r"(?<![\w.])-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?%?")
@@ -84,3 +85,17 @@ def final_answer(response: str) -> str | None:
     if answer is None:
         answer = _unboxed(text)
     return answer.strip() or None if answer else None
+
+
+def stated_answer(response: str) -> str | None:
+    r"""Where DAPO's prompt asks for it: what follows the last "Answer:" in its line, or a ``\boxed{}`` after that.
+
+    None where the response has neither, where both are empty, or where that line is longer than an answer can be.
+    """
+    text = after_thinking(response)[-TAIL_CHARACTERS:]
+    *_, last = [None, *_ANSWER_LINE.finditer(text)]
+    answer = boxed(text[last.start() :] if last else text)
+    if answer is None and last:
+        answer = last[1]
+    answer = (answer or "").strip()
+    return answer if 0 < len(answer) <= MAX_LINE_CHARACTERS else None

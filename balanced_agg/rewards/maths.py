@@ -4,8 +4,8 @@ import ast
 import json
 import re
 
-from balanced_agg.rewards import dapo
-from balanced_agg.rewards.final_answer import final_answer
+from balanced_agg.rewards.answer_text import same_number
+from balanced_agg.rewards.final_answer import final_answer, stated_answer
 from balanced_agg.rewards.grader_processes import shared_processes
 
 # Golds of Minerva-Math are numbers computed from rounded constants. 1e-4 is the tolerance of Qwen2.5-Math's
@@ -20,11 +20,11 @@ def is_right(response: str, ground_truth: object, data_source: str, time_limit: 
     GraderFailed if that was not found out, ValueError as in `accepted_answers`.
     """
     accepted = accepted_answers(ground_truth)
-    answer = dapo.stated_answer(response) if data_source == "math_dapo" else final_answer(response)
+    answer = stated_answer(response) if data_source == "math_dapo" else final_answer(response)
     if answer is None:
         return False
     if data_source == "math_dapo":
-        comparisons = [dapo.same_number(gold, answer) for gold in accepted]
+        comparisons = [same_number(gold, answer) for gold in accepted]
         if True in comparisons or None not in comparisons:
             return True in comparisons
     graders = shared_processes(processes)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balanced_agg.rewards import compute_score
-from balanced_agg.rewards.dapo import stated_answer
+from balanced_agg.rewards.final_answer import stated_answer
 from tests.real_data import rows
 
 

@@ -20,25 +20,19 @@ RAY_INIT = "ray_kwargs.ray_init"
 
 def check_platform(config: DictConfig) -> None:
     """Check that the Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` are used together."""
-    if refusal := platform_refusal(config):
-        raise refusal
-
-
-def platform_refusal(config: DictConfig) -> Refusal | None:
     platform = os.environ.get("VERL_PLATFORM", "").strip().lower()
     # Not config.trainer.device: verl has already overwritten it with the platform it detected.
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     if choices.get("hardware") == "cpu" and platform != "cpu":
         remedy = "export VERL_PLATFORM=cpu, or set hardware to another"
-        return Refusal("VERL_PLATFORM", f"={platform!r} with hardware=cpu", remedy)
+        raise Refusal("VERL_PLATFORM", f"={platform!r} with hardware=cpu", remedy)
     if config.trainer.device != "cpu" and platform == "cpu":
-        return Refusal(
+        raise Refusal(
             "trainer.device",
             f"={config.trainer.device} with VERL_PLATFORM=cpu, which `balanced-agg train` sets on a machine without "
             "GPUs",
             "set hardware=cpu, or export VERL_PLATFORM=nvidia",
         )
-    return None
 
 
 def ray_address_file(config: DictConfig) -> Path:
@@ -117,7 +111,11 @@ def no_answer(address: str) -> str | None:
 
 def own_ray(config: DictConfig) -> bool:
     """Whether verl will start a Ray here whose size can be judged; on a platform that is refused it cannot."""
-    return starts_ray(config) and platform_refusal(config) is None
+    try:
+        check_platform(config)
+    except Refusal:
+        return False
+    return starts_ray(config)
 
 
 def check_ray_cpus(config: DictConfig) -> None:
