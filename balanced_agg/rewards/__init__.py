@@ -79,9 +79,8 @@ def compute_score(
         elif data_source == "livecodebench":
             from balanced_agg.rewards.code import grade_code
 
-            right = grade_code(
-                solution_str, ground_truth, **{name: value for name, value in code_options.items() if value is not None}
-            )
+            given = {name: value for name, value in code_options.items() if value is not None}
+            right = grade_code(solution_str, ground_truth, **given)
         else:
             raise ValueError(f"no grader for data_source {data_source!r}; known ones are {KNOWN_SOURCES}")
     except GraderFailed as failure:

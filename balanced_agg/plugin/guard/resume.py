@@ -81,12 +81,8 @@ def save_atomically(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) 
     metrics = _metrics_so_far(trainer)
     # verl's workers delete before the new checkpoint is complete, so they are to keep one more. Where the driver sees
     # their files it deletes the rest itself; on a node that keeps its shards to itself, this limit is the only one.
-    at_most = checkpoints.most_on_disk(keep, guarded=True)
-    ours = {
-        "remove_previous_ckpt_in_save": False,
-        "max_actor_ckpt_to_keep": at_most,
-        "max_critic_ckpt_to_keep": at_most,
-    }
+    most = checkpoints.most_on_disk(keep, guarded=True)
+    ours = {"remove_previous_ckpt_in_save": False, "max_actor_ckpt_to_keep": most, "max_critic_ckpt_to_keep": most}
     asked_for = {key: config[key] for key in ours if key in config}
 
     def on_save(**saved: Any) -> None:  # verl calls it once everything is written
