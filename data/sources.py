@@ -6,13 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 from balanced_agg.data.dataset import Dataset, Row
-
-if TYPE_CHECKING:
-    import datasets
 
 FORMATS = (".parquet", ".jsonl", ".json", ".csv")
 # Of the folders that `datasets` and `hf download` write; no rows in them.
@@ -60,14 +57,8 @@ def hub_rows(dataset: Dataset, identity: dict[str, Any]) -> Opened:
         rows = datasets.load_dataset(dataset.source, dataset.config, split=dataset.split, revision=revision)
     except (OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise HubUnavailable(by_hand(dataset, error)) from error
-    return unbatched(rows), len(rows), identity | {"revision": revision}
-
-
-def unbatched(rows: "datasets.Dataset") -> Iterator[Row]:
-    """Row by row, but read in batches, which is ten times as fast."""
-    for batch in rows.iter(ROWS_AT_ONCE):
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(batch, values, strict=True))
+    batches = rows.with_format("arrow").iter(ROWS_AT_ONCE)  # ten times as fast as row by row
+    return (row for batch in batches for row in batch.to_pylist()), len(rows), identity | {"revision": revision}
 
 
 def by_hand(dataset: Dataset, error: Exception) -> str:
