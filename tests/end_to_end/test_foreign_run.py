@@ -5,7 +5,7 @@ The CPU platform is there in both, since neither would run here without it.
 
 import pytest
 
-from tests.end_to_end.launch import train
+from tests.end_to_end.launch import replay, train
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +33,9 @@ def test_verls_own_mode_has_the_same_checkpoints_log_and_refusals_with_and_witho
         "trainer.test_freq=-1",
         "trainer.save_freq=1",
         "trainer.logger=[console,file]",
+        "trainer.project_name=test",
+        "trainer.experiment_name=test",
+        *replay(tmp_path / "recorded", 1),  # both train on the same rollouts
         # Its interpolations would reach Ray as text, without the loss part that resolves them.
         "~ray_kwargs.ray_init.runtime_env.env_vars",
     ]
