@@ -261,18 +261,25 @@ WRAPPERS = (
     ),
     Wrapper(TRANSFER, "BucketedWeightReceiver.receive_weights", ("self", "on_bucket_received"), _copy_received_weights),
     Wrapper("verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu", (...,), _copy_saved_weights),
-    # These take most of the start or of a step.
+    # These take much of the start or of a step; without the wrapper it takes so much longer (docs/cost.md).
+    # The start: 130 %.
     Wrapper("verl.trainer.constants_ppo", "get_ppo_ray_runtime_env", ("config",), _fork_processes),
+    # A step of 256 responses: 15 %.
     Wrapper(
         "verl.utils.seqlen_balancing",
         "get_seqlen_balanced_partitions",
         ("seqlen_list", "k_partitions", "equal_size"),
         _keep_lengths_together,
     ),
+    # A step of 64 responses: 15 %.
     Wrapper("verl.utils.transferqueue_utils", "async_kv_batch_meta2batch_meta", (...,), _leave_objects_out),
+    # A step of 256 responses: 7 %, by the two phases that it is in.
     Wrapper("verl.utils.torch_functional", "logprobs_from_logits_v2", ("logits", "labels"), _take_many_tokens),
+    # A step of 256 responses: 17 %.
     Wrapper("hydra.utils", "instantiate", ("config", "args", "kwargs"), _make_without_hydra),
+    # A step of 64 responses: 43 %.
     Wrapper("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", ("self", ...), _poll_often),
+    # A step of 64 responses: 18 %.
     Wrapper("verl.workers.rollout.llm_server", "LLMServerClient.generate", ("self", ...), _ask_for_token_ids_once),
 )
 
