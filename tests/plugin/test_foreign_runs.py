@@ -2,9 +2,7 @@
 
 import inspect
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -36,7 +34,11 @@ SCRIPT = inspect.cleandoc("""
 """)
 
 
-def launch(file, **environment):
+@pytest.fixture(scope="module")
+def launch(fresh_process, tmp_path_factory) -> Callable[..., dict]:
+    """What is said of OURS_WOULD_REFUSE, and what of verl's trainer is wrapped, under these variables."""
+    file = tmp_path_factory.mktemp("data") / "rows.parquet"
+    write_rows(file)
     common = [
         f"data.train_files={file}",
         f"data.val_files={file}",
@@ -49,50 +51,41 @@ def launch(file, **environment):
     overrides = {
         name: common + [override.format(file=file) for override in more] for name, more in OURS_WOULD_REFUSE.items()
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BALANCED_AGG_", "VERL_"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(overrides)],
-        capture_output=True,
-        text=True,
-        env=kept | environment,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def launch(**variables: str) -> dict:
+        done = fresh_process(SCRIPT, json.dumps(overrides), **variables)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return launch
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "rows.parquet"
-    write_rows(path)
-    return path
-
-
-def test_without_a_switch_nothing_is_refused_and_the_loss_alone_is_active(file):
-    without = launch(file, VERL_USE_EXTERNAL_PLUGINS="none")
-    installed = launch(file)
+def test_without_a_switch_nothing_is_refused_and_the_loss_alone_is_active(launch):
+    without = launch(VERL_USE_EXTERNAL_PLUGINS="none")
+    installed = launch()
     assert installed["said"] == without["said"] == {"twice": None, "uneven": None}
     assert without["wrapped"] == []
     assert installed["wrapped"] == ["_compute_advantage", "_compute_metrics", "_compute_old_log_prob"]
 
 
-@pytest.mark.slow  # two more processes that import verl
-def test_each_part_has_its_variable(file):
-    said = launch(file, BALANCED_AGG_CHECKS="1")["said"]
+def test_each_part_has_its_variable(launch):
+    said = launch(BALANCED_AGG_CHECKS="1")["said"]
     assert "data.train_files" in said["twice"]
     assert "ppo_mini_batch_size" in said["uneven"]
-    guarded = launch(file, BALANCED_AGG_GUARD="1")
+    guarded = launch(BALANCED_AGG_GUARD="1")
     assert guarded["said"] == {"twice": None, "uneven": None}
     assert {"_save_checkpoint", "_load_checkpoint", "fit", "step"} < set(guarded["wrapped"])
 
 
-def test_a_part_that_is_switched_on_and_not_found_is_refused(tmp_path):
+def test_a_part_that_is_switched_on_and_not_found_is_refused(fresh_process, tmp_path):
     """An old build's metadata, nearer on the path than the installed package's, hides entry points from verl."""
     old = tmp_path / "balanced_agg.egg-info"
     old.mkdir()
     (old / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: balanced-agg\nVersion: 0.1.0\n")
     (old / "entry_points.txt").write_text("[verl.plugins]\nbalanced_agg = balanced_agg.plugin.loss.in_verl\n")
     launch = inspect.cleandoc("""
-        import os
+        import sys
+        sys.path.insert(0, sys.argv[1])
         from verl.utils.config import validate_config
         for switch in ("BALANCED_AGG_CHECKS", "BALANCED_AGG_GUARD"):
             try:
@@ -101,13 +94,7 @@ def test_a_part_that_is_switched_on_and_not_found_is_refused(tmp_path):
                 print(error)
             os.environ[switch] = "0"
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", launch],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},  # tests/conftest.py has both switches on
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = fresh_process(launch, str(tmp_path), cwd=tmp_path, BALANCED_AGG_CHECKS="1", BALANCED_AGG_GUARD="1")
     checks, guard = done.stdout.splitlines()[-2:]
     assert checks.startswith("BALANCED_AGG_CHECKS is on") and guard.startswith("BALANCED_AGG_GUARD is on")
     assert "delete an old balanced_agg.egg-info" in checks

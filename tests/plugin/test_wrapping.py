@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -23,35 +22,42 @@ PARTS = (loss, checks, guard, cpu, in_vllm)
 MOST_WRAPPED = 35
 
 
-def contracts(verl: Path | None = None) -> tuple[str, dict[str, list[str]]]:
-    """verl's version and the misfits of each part that has some, in a process of its own on the CPU platform.
+CONTRACTS = inspect.cleandoc("""
+    import json, sys
+    sys.path[:0] = ["", *sys.argv[1:]]  # the checkout first: verl's wheel has tests, too
+    import verl
+    from tests.plugin.test_wrapping import PARTS
+    from balanced_agg.plugin.wrapping import misfits
+    print(json.dumps([verl.__version__, {part.__name__: misfits(part.WRAPPERS) for part in PARTS}]))
+""")
 
-    `verl` is a folder with another version, used in place of the installed one.
+
+@pytest.fixture
+def contracts(fresh_process):
+    """verl's version and the misfits of each part that has some, on the CPU platform.
+
+    With a folder that has another version of verl, that one's.
     """
-    script = inspect.cleandoc("""
-        import json
-        import verl
-        from tests.plugin.test_wrapping import PARTS
-        from balanced_agg.plugin.wrapping import misfits
-        print(json.dumps([verl.__version__, {part.__name__: misfits(part.WRAPPERS) for part in PARTS}]))
-    """)
-    off = {"BALANCED_AGG_CHECKS": "0", "BALANCED_AGG_GUARD": "0"}  # these would refuse as the modules are imported
-    environment = os.environ | off | {"VERL_PLATFORM": "cpu", "PYTHONPATH": f"{verl}:{ROOT}" if verl else str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found, parts = json.loads(done.stdout.splitlines()[-1])
-    return found, {part: reasons for part, reasons in parts.items() if reasons}
+
+    def contracts(*folder: str) -> tuple[str, dict[str, list[str]]]:
+        # Without checks and guard, which would refuse as the modules are imported.
+        done = fresh_process(CONTRACTS, *folder, VERL_PLATFORM="cpu")
+        assert done.returncode == 0, done.stderr[-2000:]
+        found, parts = json.loads(done.stdout.splitlines()[-1])
+        return found, {part: reasons for part, reasons in parts.items() if reasons}
+
+    return contracts
 
 
-def test_what_is_installed_keeps_the_contracts():
+def test_what_is_installed_keeps_the_contracts(contracts):
     assert contracts() == (version("verl"), {})
 
 
 @pytest.mark.slow
-def test_verls_previous_version_fits_all_but_the_guard_which_says_what_it_lacks(tmp_path):
+def test_verls_previous_version_fits_all_but_the_guard_which_says_what_it_lacks(contracts, tmp_path):
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path, "verl==0.9.0"]
     subprocess.run(install, check=True)
-    found, misfits_of = contracts(tmp_path)
+    found, misfits_of = contracts(str(tmp_path))
     assert found == "0.9.0"
     assert misfits_of.keys() == {guard.__name__}
     checkpoint, rollout = misfits_of[guard.__name__]
@@ -128,8 +134,7 @@ def test_a_switch(monkeypatch, value, on):
     assert switched_on("BALANCED_AGG_TEST", default="1") is True
 
 
-@pytest.mark.slow  # a process that imports verl
-def test_a_renamed_parameter_of_verl_ends_runs_in_our_modes_and_no_others():
+def test_a_renamed_parameter_of_verl_ends_runs_in_our_modes_and_no_others(fresh_process):
     """In a process of its own: there verl's agg_loss is another one before the plugin comes."""
     script = inspect.cleandoc("""
         import verl
@@ -145,8 +150,7 @@ def test_a_renamed_parameter_of_verl_ends_runs_in_our_modes_and_no_others():
         assert core_algos.agg_loss is agg_loss
         make_actor_config("balanced")
     """)
-    environment = {"VERL_USE_EXTERNAL_PLUGINS": "none", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    done = fresh_process(script, VERL_USE_EXTERNAL_PLUGINS="none")
     message = done.stderr.strip().splitlines()[-1]
     assert "Refusal: actor_rollout_ref.actor.loss_agg_mode=balanced: balanced_agg does not fit verl" in message
     assert "core_algos.agg_loss has the parameters (loss_matrix, " in message

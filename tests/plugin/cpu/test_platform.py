@@ -1,10 +1,7 @@
 """The CPU platform gives verl all it asks of a device, and exists only under VERL_PLATFORM=cpu."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,21 +44,20 @@ print(json.dumps({
 """
 
 
-def look_around(platform: str | None) -> dict:
-    """What a fresh process sees after importing verl and vLLM."""
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("VERL_PLATFORM", "VLLM_TARGET_DEVICE")
-    }
-    if platform is not None:
-        environment["VERL_PLATFORM"] = platform
-    done = subprocess.run([sys.executable, "-c", LOOK_AROUND], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def look_around(fresh_process):
+    """What a process sees after importing verl and vLLM."""
+
+    def look_around(**variables: str) -> dict:
+        done = fresh_process(LOOK_AROUND, **variables)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return look_around
 
 
-@pytest.mark.slow  # each a process that imports verl and vLLM
-def test_under_verl_platform_cpu_everything_is_in_place():
-    assert look_around("cpu") == {
+def test_under_verl_platform_cpu_everything_is_in_place(look_around):
+    assert look_around(VERL_PLATFORM="cpu") == {
         "platform": "cpu",
         "registered": True,
         "engines": True,
@@ -73,9 +69,8 @@ def test_under_verl_platform_cpu_everything_is_in_place():
     }
 
 
-@pytest.mark.slow
-def test_elsewhere_nothing_of_it_is_active():
-    seen = look_around(None)
+def test_elsewhere_nothing_of_it_is_active(look_around):
+    seen = look_around()
     assert seen.pop("platform") != "cpu"
     assert seen.pop("vllm target") is None
     assert set(seen.values()) == {False}
