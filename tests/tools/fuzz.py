@@ -35,10 +35,13 @@ from tests.minibatch import (
     padding_row,
     reference_gradient,
 )
-from tests.plugin.loss.fsdp_gradient import IMPORTED_LATE, LogitTable
+from tests.plugin.loss.fsdp_gradient import LogitTable
 
 RANKS = (1, 2, 3, 4)
 BOUND = 1e-6  # of a relative deviation, in fp32
+# Imported once, before ranks are forked. What is not this module would be imported by the first update in each of them:
+# the plugin's contracts name the trainer, and FSDP2 compiles a hook.
+PRELOADED = [__name__, "verl.trainer.ppo.v1.trainer_base", "torch._dynamo", "torch._inductor.compile_fx"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def deviations(seeds: Sequence[int], local_counts: bool = False) -> list[Deviati
     ``local_counts`` puts in the bug that this is there to find: divisors from the counts of each micro-batch.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.tools.fuzz", *IMPORTED_LATE])
+    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder, context.Pool(max(RANKS)) as processes:
         run = partial(run_rank, folder=Path(folder), seeds=seeds, local_counts=local_counts)
         # Unordered: the first rank to fail says why, and ends the others, which would wait for it.

@@ -10,9 +10,6 @@ from torch.distributed.fsdp import fully_shard
 
 from tests.minibatch import initial_logits, make_actor_config, make_minibatch, micro_batch_losses
 
-# By the first update in each process: the plugin's contracts name the trainer, and FSDP2 compiles a hook.
-IMPORTED_LATE = ("verl.trainer.ppo.v1.trainer_base", "torch._dynamo", "torch._inductor.compile_fx")
-
 
 class LogitTable(nn.Module):
     def __init__(self) -> None:

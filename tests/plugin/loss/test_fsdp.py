@@ -1,4 +1,6 @@
-"""The gradient under our modes is the same for 1, 2 and 4 data-parallel ranks, sharded by FSDP2 over gloo."""
+"""The gradient under our modes on 1 to 4 data-parallel ranks, sharded by FSDP2 over gloo: of one batch that is dealt to
+them, and of random ones (the code of tests/tools/fuzz_gradients.py), split at random over micro-batches and ranks.
+"""
 
 import multiprocessing
 
@@ -6,14 +8,15 @@ import pytest
 import torch
 
 from tests.minibatch import OUR_MODES, make_minibatch, reference_gradient, relative_error
-from tests.plugin.loss.fsdp_gradient import IMPORTED_LATE, run_rank
+from tests.plugin.loss.fsdp_gradient import run_rank
+from tests.tools.fuzz import BOUND, PRELOADED, deviations
 
 
 @pytest.fixture(scope="module")
 def processes():
     """Processes forked from a server that has imported verl once; importing it in each takes 10 s apiece."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.plugin.loss.fsdp_gradient", *IMPORTED_LATE])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
@@ -33,3 +36,16 @@ def test_gradient_does_not_depend_on_the_number_of_ranks(mode, ranks, tmp_path, 
 
     expected = reference_gradient(make_minibatch(seed=12, groups=4, group_size=6), mode)
     assert relative_error(torch.load(tmp_path / "gradient.pt"), expected) < 1e-6
+
+
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 2000), marks=pytest.mark.evidence)], ids=len)
+def test_the_gradient_of_random_batches_is_that_of_the_reference(seeds):
+    found = deviations(seeds)
+    assert len(found) == len(seeds)
+    worst = max(found, key=lambda deviation: deviation.relative)
+    assert worst.relative < BOUND, worst
+
+
+def test_counts_of_micro_batches_would_be_found():
+    found = deviations(range(20), local_counts=True)
+    assert sum(deviation.relative > 0.01 for deviation in found) > len(found) / 2
