@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +66,9 @@ def execute(command: Sequence[str], folder: Path, say: Callable[[str], None]) ->
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         ended = False
         while not ended:
-            ended = process.poll() is not None
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+            ended = process.returncode is not None
             for step, metrics in tail.new():
                 say(describe(step, metrics))
                 steps[step] = metrics
@@ -73,7 +76,6 @@ def execute(command: Sequence[str], folder: Path, say: Callable[[str], None]) ->
             if time.monotonic() - silent_since > REASSURE_SECONDS:
                 silent_since = time.monotonic()
                 say(f"… {silent_since - start:.0f} s")
-            time.sleep(0 if ended else POLL_SECONDS)
     finally:
         signal.signal(signal.SIGINT, before)
     return Ended(process.returncode, steps, bool(interrupts))
