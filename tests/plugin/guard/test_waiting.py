@@ -36,6 +36,11 @@ class Actor:
 
 
 @pytest.fixture
+def pinging_always(monkeypatch):
+    monkeypatch.setattr(waiting, "SECONDS_BETWEEN_PINGS", 0.01)
+
+
+@pytest.fixture
 def pair(tmp_path):
     address = f"ipc://{tmp_path}/socket"
     sender, receiver = zmq.Context.instance().socket(zmq.REQ), zmq.Context.instance().socket(zmq.REP)
@@ -53,6 +58,7 @@ def test_an_answer_arrives_and_all_else_is_the_sockets_own(pair, tmp_path):
     assert socket.recv() == b"answer"
 
 
+@pytest.mark.usefixtures("pinging_always")
 def test_waiting_for_a_call_that_has_failed_raises_its_error(pair):
     socket = AnsweredSocket(pair[0], Actor.remote().fail.remote())
     socket.send(b"")
@@ -60,6 +66,7 @@ def test_waiting_for_a_call_that_has_failed_raises_its_error(pair):
         socket.recv()
 
 
+@pytest.mark.usefixtures("pinging_always")
 def test_waiting_for_an_actor_that_has_died_raises(pair, tmp_path):
     actor = Actor.remote()
     socket = AnsweredSocket(pair[0], actor.work.remote(f"{tmp_path}/never"))
@@ -69,6 +76,7 @@ def test_waiting_for_an_actor_that_has_died_raises(pair, tmp_path):
         socket.recv()
 
 
+@pytest.mark.usefixtures("pinging_always")
 def test_sending_to_an_actor_that_has_died_raises(tmp_path):
     actor = Actor.remote()
     unconnected = zmq.Context.instance().socket(zmq.REQ)
@@ -80,12 +88,7 @@ def test_sending_to_an_actor_that_has_died_raises(tmp_path):
     unconnected.close(linger=0)
 
 
-@pytest.fixture
-def looking_always(monkeypatch):
-    monkeypatch.setattr(waiting, "SECONDS_BETWEEN_PINGS", 0)
-
-
-def test_looks_in_quick_succession_ask_once():
+def test_checks_in_quick_succession_ping_once():
     asked = []
     actor = Actor.remote()
     watch = Watch([("a worker", lambda: asked.append(1) or actor.__ray_ready__.remote())])
@@ -95,8 +98,8 @@ def test_looks_in_quick_succession_ask_once():
     assert len(asked) == 2  # at first, and after the answer to that
 
 
-@pytest.mark.usefixtures("looking_always")
-def test_a_look_at_the_living_busy_or_not_costs_nothing_and_at_the_dead_raises(tmp_path):
+@pytest.mark.usefixtures("pinging_always")
+def test_a_check_of_the_living_busy_or_not_costs_nothing_and_of_the_dead_raises(tmp_path):
     busy, idle = Actor.remote(), Actor.remote()
     working = busy.work.remote(f"{tmp_path}/done")
     watch = Watch([("a worker", actor.__ray_ready__.remote) for actor in (busy, idle)])
@@ -134,7 +137,7 @@ class Server:
         self.engine.errored = True
 
 
-@pytest.mark.usefixtures("looking_always")
+@pytest.mark.usefixtures("pinging_always")
 def test_a_server_whose_engine_has_died_counts_as_dead():
     server, other = Server.remote(errored=False, dead_error=LookupError("engine")), Server.remote()
     watch = Watch([("a server", partial(each.__ray_call__.remote, check_engine)) for each in (server, other)])
