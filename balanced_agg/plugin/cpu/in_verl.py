@@ -25,6 +25,8 @@ from balanced_agg.plugin.cpu.log_probs import log_probs_of
 from balanced_agg.plugin.cpu.micro_batches import cut_by_length
 from balanced_agg.plugin.wrapping import Wrapper, put_in_place
 
+# While Ray starts. Not Ray itself: its core reads RAY_JOB_ID as it is loaded, which only the first request knows.
+IMPORTED_EARLY = ("torch", "transformers")
 # Together they import nearly all that a run's processes do.
 IMPORTED_BY_MANY = (
     "verl.trainer.ppo.v1",
@@ -166,7 +168,8 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     if asked_for.get("py_executable") is None and starts_ray(config):
         variables = runtime_env["env_vars"] | dict(asked_for.get("env_vars", {}))
         with open_dict(asked_for):  # verl 0.9.0 has no such key, and hands it on to Ray all the same
-            asked_for.py_executable = str(fork_server.start(IMPORTED_BY_MANY, os.environ | variables))
+            started = fork_server.start(IMPORTED_BY_MANY, os.environ | variables, IMPORTED_EARLY)
+            asked_for.py_executable = str(started)
     return runtime_env
 
 

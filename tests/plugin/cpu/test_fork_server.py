@@ -23,7 +23,7 @@ SECONDS = 60
 
 @pytest.fixture(scope="module")
 def interpreter():
-    return fork_server.start(["tests.plugin.cpu.preloaded"], ENVIRONMENT)
+    return fork_server.start(["tests.plugin.cpu.preloaded"], ENVIRONMENT, early=["torch"])
 
 
 @pytest.fixture

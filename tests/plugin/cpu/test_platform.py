@@ -137,7 +137,7 @@ def test_ray_gets_the_server_s_interpreter_unless_the_user_names_one_or_a_cluste
 ):
     environments = []
 
-    def start(modules, environment):
+    def start(modules, environment, early):
         environments.append(environment)
         return Path("/of/the/server/python")
 

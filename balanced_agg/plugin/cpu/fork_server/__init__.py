@@ -44,10 +44,11 @@ READ_AT_START = (
 )
 
 
-def start(modules: Iterable[str], environment: Mapping[str, str]) -> Path:
+def start(modules: Iterable[str], environment: Mapping[str, str], early: Iterable[str] = ()) -> Path:
     """Start a server that imports ``modules`` under ``environment``; returns the interpreter to give to others.
 
-    It does not wait for the imports: who asks too early waits. The server and its children end when this process does,
+    They are imported for the first request, whose environment they may read; those of ``early`` at once. It does not
+    wait for the imports: who asks too early waits. The server and its children end when this process does,
     however it ends. Where the folder for temporary files may hold no programs (``noexec``) there is no server, and the
     interpreter is this one.
     """
@@ -63,8 +64,9 @@ def start(modules: Iterable[str], environment: Mapping[str, str]) -> Path:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)
+        arguments = [str(folder), str(listener.fileno()), ",".join(early), *modules]
         subprocess.Popen(
-            [sys.executable, "-m", f"{__name__}.server", str(folder), str(listener.fileno()), *modules],
+            [sys.executable, "-m", f"{__name__}.server", *arguments],
             env=dict(environment),
             stdin=subprocess.PIPE,  # never written to: its end tells the server that this process is gone
             pass_fds=[listener.fileno()],

@@ -1,7 +1,7 @@
-"""``python -m balanced_agg.plugin.cpu.fork_server.server FOLDER LISTENER MODULE…``: import, then fork on request.
+"""``python -m balanced_agg.plugin.cpu.fork_server.server FOLDER LISTENER EARLY MODULE…``: import, then fork on request.
 
-LISTENER is the number of the open file that listens on ``FOLDER/socket``. The server ends, its children killed and the
-folder removed, when its standard input does.
+LISTENER is the number of the open file that listens on ``FOLDER/socket``, EARLY a list of modules, with commas. The
+server ends, its children killed and the folder removed, when its standard input does.
 """
 
 import contextlib
@@ -21,8 +21,6 @@ from pathlib import Path
 from balanced_agg.plugin.cpu.fork_server import child, start_values
 from balanced_agg.plugin.cpu.fork_server.randomness import children_draw_the_same, kept_from_ray
 
-# Imported while Ray starts. Not Ray: its core reads RAY_JOB_ID as it is loaded, which only the first request knows.
-EARLY = ("torch", "transformers")
 # pyarrow's allocator has fork handlers, which start its thread anew in the child.
 SURVIVING_THREADS = {"jemalloc_bg_thd"}
 MOST_FILES = 253  # that a message takes on Linux
@@ -41,7 +39,6 @@ class Server:
 
     def serve(self) -> dict:
         """Fork for every request until standard input ends; returns in each child, with what it is to become."""
-        preload(EARLY)
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is sys.stdin:
@@ -162,5 +159,6 @@ if __name__ == "__main__":
     # A Ctrl-C reaches the whole group; the server ends after the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server_folder = Path(sys.argv[1])
-    server = Server(server_folder, socket.socket(fileno=int(sys.argv[2])), sys.argv[3:])
+    server = Server(server_folder, socket.socket(fileno=int(sys.argv[2])), sys.argv[4:])
+    preload(filter(None, sys.argv[3].split(",")))
     child.become(server.serve(), interpreter=server_folder / "python")
