@@ -22,7 +22,7 @@ from balanced_agg.loss.aggregation import aggregate, length_divisors, response_l
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
 
 GROUP_SIZE = 8
-SECONDS = 5  # for each median
+SECONDS = 3  # for each median
 
 
 def random_mask(rows: int, tokens: int) -> Tensor:
@@ -35,7 +35,12 @@ def milliseconds(run: Callable[[], object]) -> str:
     return f"{1000 * timer.blocked_autorange(min_run_time=SECONDS).median:.3f}"
 
 
-def peak_mebibytes(run: Callable[[], object]) -> str:
+def peak_mebibytes(run: Callable[[], object], device: str) -> str:
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return f"{(torch.cuda.max_memory_allocated() - before) / 2**20:.3f}"
     with profile(profile_memory=True) as recorded:
         run()
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -60,7 +65,7 @@ def loss_rows(rows: int, tokens: int, device: str) -> list[tuple[str, ...]]:
             forward().backward()
             losses.grad = None
 
-        time, memory = milliseconds(forward_backward), peak_mebibytes(forward_backward)
+        time, memory = milliseconds(forward_backward), peak_mebibytes(forward_backward, device)
         table.append((f"{rows} x {tokens}", name, time, memory))
     return table
 
@@ -86,8 +91,9 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the losses (default: cpu)")
     device = parser.parse_args().device
     torch.manual_seed(0)
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, float32")
-    table = [*loss_rows(8192, 2048, device), *loss_rows(8, 8192, device)]
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__}, {device}, {name}, float32")
+    table = [row for size in ((8, 8192), (64, 8192), (8192, 2048)) for row in loss_rows(*size, device)]
     header = ("rows x tokens", "forward + backward", "median ms", "peak MiB")
     print_table(header, table, text_columns=2)
     table = [row for size in ((8192, 2048), (8192, 16), (1_000_000, 16)) for row in driver_rows(*size)]

@@ -3,6 +3,8 @@ tries the same examples on every run."""
 
 import os
 
+import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 # Before verl is imported, which reads them then.
@@ -20,3 +22,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("balanced_agg")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")

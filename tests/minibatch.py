@@ -6,7 +6,7 @@ reaches every token of every response.
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -230,31 +230,41 @@ def metrics(batch: MiniBatch, config: FSDPActorConfig, **split) -> dict[str, flo
     return totals
 
 
-def reference_gradient(batch: MiniBatch, mode: str) -> Tensor:
-    """Gradient of the clipped policy loss by a float64 double loop over groups and subsets, in the paper's words.
+def reference_loss(batch: MiniBatch, mode: str, log_probs_of: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """The clipped policy loss by a double loop over groups and subsets, in the paper's words.
 
     In each group, the mean token loss of every subset weighs its share of the group's responses; groups weigh their
     share of the mini-batch. Under ``group-token-mean`` a group is one subset. A row without tokens is in no subset, but
     it counts as one of the mini-batch.
+
+    Args:
+        log_probs_of: from the tokens of a sequence and the length of its response to the (length,) log-probabilities of
+            that response, in float64.
     """
-    logits = initial_logits(torch.float64).requires_grad_()
-    log_softmax = torch.log_softmax(logits, dim=-1)
     groups: dict[str, dict[float, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     for group_id, *fields in zip(batch.group_ids, *map(batch.data.__getitem__, REFERENCE_FIELDS), strict=True):
         ids, mask, old_log_probs, advantages = fields
         if mask.any():
             advantage = advantages[mask.bool()][0].double()
-            ratio = torch.exp(response_log_probs(log_softmax, ids, len(mask)) - old_log_probs.double())
+            ratio = torch.exp(log_probs_of(ids, len(mask)) - old_log_probs.double())
             losses = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - CLIP, 1 + CLIP))
             if advantage < 0:
                 losses = torch.minimum(losses, -advantage * DUAL_CLIP)
             subset = float(advantage.sign()) if mode == "balanced" else 0.0
             groups[group_id][subset].append(losses[mask.bool()])
-    total = 0 * logits.sum()
+    total = torch.zeros((), dtype=torch.float64)
     for subsets in groups.values():
         for token_losses in subsets.values():
             total = total + len(token_losses) / len(batch) * torch.cat(token_losses).mean()
-    total.backward()
+    return total
+
+
+def reference_gradient(batch: MiniBatch, mode: str) -> Tensor:
+    """The gradient of :func:`reference_loss` of the table of logits."""
+    logits = initial_logits(torch.float64).requires_grad_()
+    log_softmax = torch.log_softmax(logits, dim=-1)
+    loss = reference_loss(batch, mode, lambda ids, length: response_log_probs(log_softmax, ids, length))
+    (loss + 0 * logits.sum()).backward()
     return logits.grad
 
 

@@ -35,7 +35,8 @@ def fresh_process() -> Callable[..., subprocess.CompletedProcess]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("BALANCED_AGG_", "VERL_", "VLLM_"))
     }
-    environment = inherited | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [inherited.get("PYTHONPATH")])])
+    environment = inherited | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     interpreter = fork_server.start(IMPORTED_BY_VERL, environment)
 
     def run(code: str, *arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:

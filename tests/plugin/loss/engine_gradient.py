@@ -1,0 +1,139 @@
+"""verl's own FSDP2 engine in one process, with real small models: its gradients beside the float64 reference.
+
+    VERL_PLATFORM=cpu .venv/bin/python -m tests.plugin.loss.engine_gradient    # without it: on the GPU
+    … --local-counts                                                           # with a fault that must be seen
+
+Prints a line of JSON for each model, layout of a micro-batch, precision and mode.
+"""
+
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen3Config
+from verl.trainer.config import CheckpointConfig
+from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_name
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
+from verl.workers.engine import EngineRegistry
+from verl.workers.utils.losses import ppo_loss
+
+from tests.minibatch import OUR_MODES, VOCABULARY, MiniBatch, make_actor_config, make_minibatch, reference_loss
+
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+MODELS = {
+    "qwen3, tied": Qwen3Config(**SHAPE, head_dim=16, tie_word_embeddings=True),
+    "qwen2, untied": Qwen2Config(**SHAPE, tie_word_embeddings=False),
+}
+LAYOUTS = {"padded": False, "packed": True}
+MICRO_BATCH_SIZE = 4
+
+
+def engine_of(folder: Path, packed: bool, precision: str):
+    """verl's engine with the model in ``folder``; attention is torch's, which takes packed sequences, too."""
+    precisions = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    engine = EngineRegistry.new(
+        model_type="language_model",
+        backend="fsdp2",
+        model_config=HFModelConfig(
+            path=str(folder),
+            load_tokenizer=False,
+            use_remove_padding=packed,
+            override_config={"attn_implementation": "sdpa"},
+        ),
+        engine_config=FSDPEngineConfig(strategy="fsdp2", mixed_precision=precisions, use_torch_compile=False),
+        optimizer_config=FSDPOptimizerConfig(lr=1e-3),
+        checkpoint_config=CheckpointConfig(),
+    )
+    engine.initialize()
+    return engine
+
+
+def engine_gradient(engine, batch: MiniBatch, mode: str, packed: bool) -> dict[str, Tensor]:
+    """By parameter, on the CPU, as an optimizer step over the whole mini-batch would see it."""
+    data = batch.data.clone()
+    lengths = data["input_ids"].offsets().diff().tolist()
+    data["position_ids"] = torch.nested.as_nested_tensor([*map(torch.arange, lengths)], layout=torch.jagged)
+    tu.assign_non_tensor(
+        data,
+        temperature=1.0,
+        use_remove_padding=packed,
+        use_dynamic_bsz=False,
+        micro_batch_size_per_gpu=MICRO_BATCH_SIZE,
+        global_batch_size=len(batch),
+    )
+    with engine.train_mode():
+        engine.optimizer_zero_grad()
+        engine.forward_backward_batch(data, partial(ppo_loss, make_actor_config(mode)))
+        gradients = {name: weight.grad.full_tensor() for name, weight in engine.module.named_parameters()}
+    return {name: gradient.cpu() for name, gradient in gradients.items()}
+
+
+def reference_gradient(model: PreTrainedModel, batch: MiniBatch, mode: str) -> dict[str, Tensor]:
+    """The same in float64, one sequence at a time."""
+
+    def log_probs_of(ids: Tensor, length: int) -> Tensor:
+        log_probs = torch.log_softmax(model(ids[None]).logits[0, -length - 1 : -1], dim=-1)
+        return log_probs.gather(-1, ids[-length:, None]).squeeze(-1)
+
+    model.zero_grad()
+    reference_loss(batch, mode, log_probs_of).backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+def relative_error(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Over all parameters together."""
+    difference = sum(float((actual[name].double() - expected[name]).square().sum()) for name in expected)
+    return (difference / sum(float(gradient.square().sum()) for gradient in expected.values())) ** 0.5
+
+
+def compare(folder: Path, precisions: list[str], local_counts: bool) -> Iterator[dict[str, str | float]]:
+    batch = make_minibatch(seed=12, groups=4, group_size=6)
+    for name, config in MODELS.items():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        model.save_pretrained(folder / name)
+        model = model.double()
+        for (layout, packed), precision in product(LAYOUTS.items(), precisions):
+            engine = engine_of(folder / name, packed, precision)
+            for mode in OUR_MODES:
+                given = (
+                    batch.with_divisors_of_each_micro_batch(mode, MICRO_BATCH_SIZE)
+                    if local_counts
+                    else batch.with_divisors(mode)
+                )
+                actual = engine_gradient(engine, given, mode, packed)
+                error = relative_error(actual, reference_gradient(model, batch, mode))
+                yield {"model": name, "layout": layout, "precision": precision, "mode": mode, "error": error}
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    on_gpu = get_device_name() == "cuda"
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1
+        )
+        for row in compare(Path(folder), ["fp32", "bf16"] if on_gpu else ["fp32"], "--local-counts" in sys.argv):
+            print(json.dumps(row), flush=True)
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
