@@ -12,6 +12,7 @@ case "${1:-}" in
 esac
 [ -z "${slow:-}" ] || shift
 pytest=(.venv/bin/python -m pytest)
-"${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
+# The two processes share the cores.
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
 # One at a time: a run takes up to 14 GB.
 [ -z "${slow:-}" ] || "${pytest[@]}" -m "$slow" "$@"

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import omegaconf.base
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,6 +31,11 @@ def _read_once(source: ConfigSource, file: Any) -> ConfigResult:
 
 
 _Packages._read_config = _read_once
+
+
+# OmegaConf parses an interpolation anew whenever a value is read or copied, a sixth of such a test's time. What the
+# parser returns is only read.
+omegaconf.base.parse = cache(omegaconf.base.parse)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -120,10 +121,13 @@ def accept(tmp_path, monkeypatch):
     return accepted
 
 
-@pytest.mark.parametrize("hardware", TOPOLOGY)
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_verl_and_our_launch_checks_accept_every_recipe_on_every_hardware(accept, recipe, hardware):
-    config = accept(recipe, hardware)
+# Every recipe and every hardware; test_every_combination_is_accepted_and_resolves has all pairs.
+@pytest.mark.parametrize(("recipe", "hardware"), list(zip(RECIPES, cycle(TOPOLOGY), strict=False)))
+def test_verl_and_our_launch_checks_accept_every_recipe_and_every_hardware(accept, recipe, hardware):
+    has_the_ranks_of(hardware, accept(recipe, hardware))
+
+
+def has_the_ranks_of(hardware: str, config: DictConfig) -> None:
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == TOPOLOGY[hardware]
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     assert ranks % config.actor_rollout_ref.actor.ulysses_sequence_parallel_size == 0
@@ -144,6 +148,7 @@ def test_verl_and_our_launch_checks_accept_every_aggregation(accept, aggregation
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_combination_is_accepted_and_resolves(accept, recipe, aggregation, hardware):
     config = accept(recipe, hardware, f"aggregation={aggregation}")
+    has_the_ranks_of(hardware, config)
     OmegaConf.resolve(config)
     assert config.actor_rollout_ref.actor.loss_agg_mode == AGGREGATIONS[aggregation]
 

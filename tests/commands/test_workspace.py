@@ -98,7 +98,7 @@ def run_command(tmp_path):
     def run(accepts: bool, **variables: str) -> tuple[subprocess.CompletedProcess, list[dict]]:
         handler = type("Handler", (StandIn,), {"accepts": accepts, "saved": []})
         with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WANDB_MODE": "offline"}
             environment["WANDB_BASE_URL"] = f"http://127.0.0.1:{server.server_port}"
             command = [sys.executable, "-m", "balanced_agg", "workspace", "team/project"]

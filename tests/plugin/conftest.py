@@ -1,8 +1,11 @@
-"""Processes that import verl for the first time, as each process of a run does: what the plugin does by then."""
+"""Processes that import verl for the first time, as each process of a run does, and those that it is shared by."""
 
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Callable
+from multiprocessing import forkserver, resource_tracker, spawn
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -26,10 +29,10 @@ IMPORTED_BY_VERL = (
 
 
 @pytest.fixture(scope="session")
-def fresh_process() -> Callable[..., subprocess.CompletedProcess]:
-    """Run code where nothing of verl, vLLM or the plugin has been imported, under these variables.
+def forked_python() -> tuple[Path, dict[str, str]]:
+    """An interpreter and the variables to start it with, where nothing of verl, vLLM or the plugin has been imported.
 
-    The process is forked from one that has imported what verl imports of others, and starts in the tenth of the time.
+    Its processes are forked from one that has imported what verl imports of others, and start in the tenth of the time.
     Nothing that the plugin or verl reads is inherited.
     """
     inherited = {
@@ -37,7 +40,13 @@ def fresh_process() -> Callable[..., subprocess.CompletedProcess]:
     }
     path = os.pathsep.join([str(ROOT), *filter(None, [inherited.get("PYTHONPATH")])])
     environment = inherited | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    interpreter = fork_server.start(IMPORTED_BY_VERL, environment)
+    return fork_server.start(IMPORTED_BY_VERL, environment), environment
+
+
+@pytest.fixture(scope="session")
+def fresh_process(forked_python) -> Callable[..., subprocess.CompletedProcess]:
+    """Run code in such a process, under these variables."""
+    interpreter, environment = forked_python
 
     def run(code: str, *arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
         # Set by the code, since the server forks for no other values of some of them.
@@ -46,3 +55,21 @@ def fresh_process() -> Callable[..., subprocess.CompletedProcess]:
         return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def processes_with_verl(forked_python) -> ForkServerContext:
+    """multiprocessing's processes, forked from such a process once it has imported what ranks of a test import."""
+    interpreter, environment = forked_python
+    context = multiprocessing.get_context("forkserver")
+    # The plugin's contracts name the trainer, and FSDP2 compiles a hook, at the first update of each.
+    context.set_forkserver_preload(["tests.tools.fuzz", "verl.trainer.ppo.v1.trainer_base", "verl.checkpoint_engine"])
+    resource_tracker.ensure_running()
+    own = spawn.get_executable()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_NUM_THREADS", "PYTHONPATH"):
+            patch.setenv(name, environment[name])
+        spawn.set_executable(str(interpreter))
+        forkserver.ensure_running()
+    spawn.set_executable(own)
+    return context

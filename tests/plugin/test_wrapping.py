@@ -49,6 +49,7 @@ def contracts(fresh_process):
     return contracts
 
 
+@pytest.mark.slow
 def test_what_is_installed_keeps_the_contracts(contracts):
     assert contracts() == (version("verl"), {})
 

@@ -5,13 +5,13 @@ A batch is its seed: each rank draws the whole of it again and takes its share o
 
 import logging
 import math
-import multiprocessing
 import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import torch
@@ -39,9 +39,6 @@ from tests.plugin.loss.fsdp_gradient import LogitTable
 
 RANKS = (1, 2, 3, 4)
 BOUND = 1e-6  # of a relative deviation, in fp32
-# Imported once, before ranks are forked. What is not this module would be imported by the first update in each of them:
-# the plugin's contracts name the trainer, and FSDP2 compiles a hook.
-PRELOADED = [__name__, "verl.trainer.ppo.v1.trainer_base", "torch._dynamo", "torch._inductor.compile_fx"]
 
 
 @dataclass(frozen=True)
@@ -132,13 +129,11 @@ class Deviation:
         return math.inf if math.isnan(relative) else relative
 
 
-def deviations(seeds: Sequence[int], local_counts: bool = False) -> list[Deviation]:
-    """Of every seed's batch, on 4 processes, of which a batch uses as many as it has ranks.
+def deviations(seeds: Sequence[int], context: BaseContext, local_counts: bool = False) -> list[Deviation]:
+    """Of every seed's batch, on 4 of the context's processes, of which a batch uses as many as it has ranks.
 
     ``local_counts`` puts in the bug that this is there to find: divisors from the counts of each micro-batch.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder, context.Pool(max(RANKS)) as processes:
         run = partial(run_rank, folder=Path(folder), seeds=seeds, local_counts=local_counts)
         # Unordered: the first rank to fail says why, and ends the others, which would wait for it.

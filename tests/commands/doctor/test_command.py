@@ -88,6 +88,7 @@ def test_a_hang_is_a_line_too(child, monkeypatch):
     assert torch.detail == "2.13.0" and hang.status == FAIL and "no answer within 0.5 s" in hang.detail
 
 
+@pytest.mark.slow
 def test_a_real_report_finds_the_plugin_active_and_shows_no_key(tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WANDB_API_KEY": KEY, "RAY_TMPDIR": str(tmp_path)}
     done = subprocess.run(

@@ -1,7 +1,6 @@
 """The checkpoint engine ``gloo`` carries weights from trainer ranks to rollout workers, each a process, bit for bit."""
 
 import asyncio
-import multiprocessing
 import os
 
 import pytest
@@ -13,16 +12,13 @@ BUCKET = 1024  # bytes
 TRANSFERS = 2
 
 
-@pytest.fixture(scope="module")
-def start():
+@pytest.fixture
+def start(processes_with_verl):
     """Starts a process that calls a function with these arguments and its end of a pipe, and gives the other end."""
-    # Forked from a server that has imported verl once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
 
     def start(function, *arguments):
-        here, there = context.Pipe()
-        context.Process(target=function, args=(*arguments, there), daemon=True).start()
+        here, there = processes_with_verl.Pipe()
+        processes_with_verl.Process(target=function, args=(*arguments, there), daemon=True).start()
         there.close()
         return here
 

@@ -1,14 +1,13 @@
 """verl's own FSDP2 engine in one process, with real small models: its gradients beside the float64 reference.
 
     VERL_PLATFORM=cpu .venv/bin/python -m tests.plugin.loss.engine_gradient    # without it: on the GPU
-    … --local-counts                                                           # with a fault that must be seen
 
-Prints a line of JSON for each model, layout of a micro-batch, precision and mode.
+Prints a line of JSON for each model, layout of a micro-batch, precision and mode: the error, and what it would be if
+each micro-batch counted its own responses, as a fault that must be seen.
 """
 
 import json
 import logging
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -103,7 +102,7 @@ def relative_error(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> fl
     return (difference / sum(float(gradient.square().sum()) for gradient in expected.values())) ** 0.5
 
 
-def compare(folder: Path, precisions: list[str], local_counts: bool) -> Iterator[dict[str, str | float]]:
+def compare(folder: Path, precisions: list[str]) -> Iterator[dict[str, str | float]]:
     batch = make_minibatch(seed=12, groups=4, group_size=6)
     for name, config in MODELS.items():
         torch.manual_seed(0)
@@ -113,14 +112,16 @@ def compare(folder: Path, precisions: list[str], local_counts: bool) -> Iterator
         for (layout, packed), precision in product(LAYOUTS.items(), precisions):
             engine = engine_of(folder / name, packed, precision)
             for mode in OUR_MODES:
-                given = (
-                    batch.with_divisors_of_each_micro_batch(mode, MICRO_BATCH_SIZE)
-                    if local_counts
-                    else batch.with_divisors(mode)
+                expected = reference_gradient(model, batch, mode)
+                error, with_local_counts = (
+                    relative_error(engine_gradient(engine, given, mode, packed), expected)
+                    for given in (
+                        batch.with_divisors(mode),
+                        batch.with_divisors_of_each_micro_batch(mode, MICRO_BATCH_SIZE),
+                    )
                 )
-                actual = engine_gradient(engine, given, mode, packed)
-                error = relative_error(actual, reference_gradient(model, batch, mode))
-                yield {"model": name, "layout": layout, "precision": precision, "mode": mode, "error": error}
+                case = {"model": name, "layout": layout, "precision": precision, "mode": mode}
+                yield case | {"error": error, "error_with_local_counts": with_local_counts}
 
 
 def main() -> None:
@@ -130,7 +131,7 @@ def main() -> None:
         dist.init_process_group(
             "nccl" if on_gpu else "gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1
         )
-        for row in compare(Path(folder), ["fp32", "bf16"] if on_gpu else ["fp32"], "--local-counts" in sys.argv):
+        for row in compare(Path(folder), ["fp32", "bf16"] if on_gpu else ["fp32"]):
             print(json.dumps(row), flush=True)
         dist.destroy_process_group()
 

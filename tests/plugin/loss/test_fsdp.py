@@ -2,30 +2,20 @@
 them, and of random ones (the code of tests/tools/fuzz_gradients.py), split at random over micro-batches and ranks.
 """
 
-import multiprocessing
-
 import pytest
 import torch
 
 from tests.minibatch import OUR_MODES, make_minibatch, reference_gradient, relative_error
 from tests.plugin.loss.fsdp_gradient import run_rank
-from tests.tools.fuzz import BOUND, PRELOADED, deviations
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes forked from a server that has imported verl once; importing it in each takes 10 s apiece."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
+from tests.tools.fuzz import BOUND, deviations
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("mode", OUR_MODES)
-def test_gradient_does_not_depend_on_the_number_of_ranks(mode, ranks, tmp_path, processes):
+def test_gradient_does_not_depend_on_the_number_of_ranks(mode, ranks, tmp_path, processes_with_verl):
     micro_batch_size = {1: 5, 2: 4, 4: 2}[ranks]
     group = [
-        processes.Process(target=run_rank, args=(rank, ranks, tmp_path, mode, micro_batch_size))
+        processes_with_verl.Process(target=run_rank, args=(rank, ranks, tmp_path, mode, micro_batch_size))
         for rank in range(ranks)
     ]
     for process in group:
@@ -38,14 +28,22 @@ def test_gradient_does_not_depend_on_the_number_of_ranks(mode, ranks, tmp_path, 
     assert relative_error(torch.load(tmp_path / "gradient.pt"), expected) < 1e-6
 
 
-@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 2000), marks=pytest.mark.evidence)], ids=len)
-def test_the_gradient_of_random_batches_is_that_of_the_reference(seeds):
-    found = deviations(seeds)
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        range(20),
+        pytest.param(range(20, 60), marks=pytest.mark.slow),
+        pytest.param(range(60, 2000), marks=pytest.mark.evidence),
+    ],
+    ids=len,
+)
+def test_the_gradient_of_random_batches_is_that_of_the_reference(seeds, processes_with_verl):
+    found = deviations(seeds, processes_with_verl)
     assert len(found) == len(seeds)
     worst = max(found, key=lambda deviation: deviation.relative)
     assert worst.relative < BOUND, worst
 
 
-def test_counts_of_micro_batches_would_be_found():
-    found = deviations(range(20), local_counts=True)
+def test_counts_of_micro_batches_would_be_found(processes_with_verl):
+    found = deviations(range(20), processes_with_verl, local_counts=True)
     assert sum(deviation.relative > 0.01 for deviation in found) > len(found) / 2

@@ -56,7 +56,7 @@ def serve(monkeypatch):
 
     def start(answer):
         services.append(Service(answer))
-        threading.Thread(target=services[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=services[-1].serve_forever, args=(0.01,), daemon=True).start()
         return services[-1]
 
     yield start
