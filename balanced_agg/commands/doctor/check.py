@@ -1,6 +1,5 @@
 """One line of the doctor's report."""
 
-import os
 from dataclasses import dataclass
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -31,11 +30,6 @@ def gigabytes(count: float) -> str:
     if count < 1e9:
         return f"{count / 1e6:.0f} MB"
     return f"{count / 1e9:.1f} GB" if count < 1e10 else f"{count / 1e9:.0f} GB"
-
-
-def on_cpu() -> bool:
-    """Whether verl's CPU platform is chosen."""
-    return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
 def described(error: BaseException) -> str:

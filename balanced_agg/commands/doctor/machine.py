@@ -16,6 +16,7 @@ import torch
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, described, gigabytes, warn_with
 from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.commands.recipes import root
+from balanced_agg.plugin.checks import outputs
 from balanced_agg.plugin.checks.cluster import RAY_INIT, named_cluster, ray_address_file
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -62,12 +63,6 @@ def memory() -> tuple[int, int]:
     return total, available
 
 
-def existing(path: str | Path) -> Path:
-    """The path, or the nearest folder above it that exists: that is the disk it will be on."""
-    path = Path(path).absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
 def check_shared_memory(object_store: int | None) -> Check:
     if not SHARED_MEMORY.exists():
         return Check("/dev/shm", WARN, "not there: Ray's object store goes to disk", "mount a tmpfs on /dev/shm")
@@ -83,11 +78,11 @@ def check_shared_memory(object_store: int | None) -> Check:
 def check_disk(recipe: Recipe) -> Iterator[Check]:
     """Where the run goes, and where Ray spills to. The checkpoints have a line of their own."""
     folder = recipe.get("run.dir") or root() / "outputs"
-    free = shutil.disk_usage(existing(folder)).free
+    free = shutil.disk_usage(outputs.nearest_existing(folder)).free
     remedy = "make room, or set run.dir to another disk" if free < FREE_DISK else ""
     yield warn_with(remedy, "disk, outputs", f"{gigabytes(free)} free in {folder}")
     folder = ray_address_file(recipe.config).parent
-    usage = shutil.disk_usage(existing(folder))
+    usage = shutil.disk_usage(outputs.nearest_existing(folder))
     full = 1 - usage.free / usage.total
     remedy = "make room, or export RAY_TMPDIR on another disk" if full > RAY_DISK_LIMIT else ""
     yield warn_with(remedy, "disk, Ray", f"{gigabytes(usage.free)} free in {folder}, {full:.0%} in use")
@@ -140,14 +135,12 @@ def check_wandb(recipe: Recipe) -> Check:
 
     A recipe that needs a key here is refused by its launch check; on a cluster, the nodes may have one of their own.
     """
-    from balanced_agg.plugin.checks.outputs import logged_in
-
     if recipe.config and "wandb" not in recipe.config.trainer.logger:
         return Check("wandb", OK, "not among trainer.logger")
     mode = recipe.get(f"{RAY_INIT}.runtime_env.env_vars.WANDB_MODE") or os.environ.get("WANDB_MODE")
     mode = mode or ("online" if recipe.config else "offline")
     try:
-        known = logged_in()
+        known = outputs.logged_in()
         detail = f"{mode}, {'logged in' if known else 'not logged in'}"
     except Exception as error:  # of wandb, or of a file that it reads
         known, detail = False, f"{mode}; no login: {described(error)}"

@@ -11,9 +11,10 @@ import torch
 from verl.trainer.ppo.utils import need_critic
 
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, gigabytes
-from balanced_agg.commands.doctor.machine import cluster, existing
+from balanced_agg.commands.doctor.machine import cluster
 from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.plugin.checks.cluster import CPUS_PER_RANK, RAY_INIT, needed_cpus
+from balanced_agg.plugin.checks.outputs import nearest_existing
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.plugin.wrapping import switched_on
 
@@ -97,7 +98,7 @@ def check_checkpoints(recipe: Recipe) -> Check:
     if count is None:
         detail = f"about {gigabytes(each)} each, without a limit to their number"
         return Check("checkpoints", WARN, f"{detail}, in {folder}", "set trainer.max_actor_ckpt_to_keep")
-    free = shutil.disk_usage(existing(folder)).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     detail = f"at most {count} x {gigabytes(each)}, {gigabytes(free)} free in {folder}"
     if count * each > free:
         return Check("checkpoints", FAIL, detail, "make room, or set run.dir or trainer.max_actor_ckpt_to_keep")

@@ -12,8 +12,9 @@ from verl.trainer.ppo import core_algos
 from verl.workers.config.actor import ActorConfig
 
 from balanced_agg.commands import train
-from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, described, gigabytes, on_cpu
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, described, gigabytes
 from balanced_agg.commands.doctor.recipe import Recipe
+from balanced_agg.plugin.cpu import cpu_is_chosen
 from balanced_agg.plugin.wrapping import misfits
 
 PLUGIN = "balanced_agg.plugin.loss.in_verl"
@@ -47,7 +48,7 @@ def check_plugin() -> Check:
     except Exception as error:
         platform = f"VERL_PLATFORM={os.environ.get('VERL_PLATFORM') or 'unset'}"
         remedy = "unset VERL_PLATFORM, or name a platform that verl knows"
-        if on_cpu():
+        if cpu_is_chosen():
             remedy = f"verl must load the plugin balanced_agg_cpu: unset VERL_USE_EXTERNAL_PLUGINS, or {REINSTALL}"
         return Check("platform", FAIL, f"{platform}: {described(error)}", remedy)
     try:
@@ -72,13 +73,13 @@ def accept_balanced() -> None:
 
 
 def check_platform() -> Check:
-    if on_cpu() and train.without_accelerator():
+    if cpu_is_chosen() and train.without_accelerator():
         detail = "cpu: no accelerator here, or vLLM built for CPUs: `balanced-agg train` sets VERL_PLATFORM=cpu"
         return Check("platform", OK, detail, "where you start verl yourself: export VERL_PLATFORM=cpu")
     detected = get_platform()
     chosen = os.environ.get("VERL_PLATFORM") or "unset"
     found = f"{detected.vendor_name} ({detected.device_name}), VERL_PLATFORM={chosen}"
-    if on_cpu() and (unused := torch.cuda.device_count()):
+    if cpu_is_chosen() and (unused := torch.cuda.device_count()):
         return Check("platform", WARN, f"{found}: the {unused} GPUs go unused", "unset VERL_PLATFORM to use them")
     if not detected.is_available():
         why = (
@@ -98,6 +99,6 @@ def check_accelerators() -> Check:
         return Check("GPUs", FAIL, described(error), "see the driver (nvidia-smi)")
     if kinds:
         return Check("GPUs", OK, "; ".join(f"{count} x {kind}" for kind, count in kinds.items()))
-    if on_cpu():
+    if cpu_is_chosen():
         return Check("GPUs", OK, "none, and the cpu platform needs none")
     return Check("GPUs", WARN, "torch.cuda sees none", "on a node that only starts runs, this is as it should be")

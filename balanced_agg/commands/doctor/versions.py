@@ -5,7 +5,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, on_cpu
+from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
+from balanced_agg.plugin.cpu import cpu_is_chosen
 
 OURS = "balanced-agg"
 STACK = ("torch", "transformers", "ray", "tensordict", "TransferQueue")
@@ -16,7 +17,7 @@ INSTALL = {"cpu": "bash scripts/setup.sh", "gpu": "pip install 'balanced-agg[gpu
 
 def check_versions() -> Iterator[Check]:
     """Lines for this package, verl and its stack, held against the extra for this platform."""
-    extra = "cpu" if on_cpu() else "gpu"
+    extra = "cpu" if cpu_is_chosen() else "gpu"
     yield compared(OURS, None, extra)
     # What verl requires, where the extra is silent.
     required = *requirements("verl", "", "verl-core"), *requirements(OURS, extra)

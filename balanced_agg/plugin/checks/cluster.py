@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.batches import SEPARATE, all_gpus
+from balanced_agg.plugin.cpu import cpu_is_chosen
 from balanced_agg.plugin.refusal import Refusal
 
 # verl's resource pools reserve these CPUs for every rank (max_colocate_count), and these for one that only generates.
@@ -20,13 +21,12 @@ RAY_INIT = "ray_kwargs.ray_init"
 
 def check_platform(config: DictConfig) -> None:
     """Check that the Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` are used together."""
-    platform = os.environ.get("VERL_PLATFORM", "").strip().lower()
     # Not config.trainer.device: verl has already overwritten it with the platform it detected.
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    if choices.get("hardware") == "cpu" and platform != "cpu":
-        remedy = "export VERL_PLATFORM=cpu, or set hardware to another"
+    if choices.get("hardware") == "cpu" and not cpu_is_chosen():
+        platform, remedy = os.environ.get("VERL_PLATFORM", ""), "export VERL_PLATFORM=cpu, or set hardware to another"
         raise Refusal("VERL_PLATFORM", f"={platform!r} with hardware=cpu", remedy)
-    if config.trainer.device != "cpu" and platform == "cpu":
+    if config.trainer.device != "cpu" and cpu_is_chosen():
         raise Refusal(
             "trainer.device",
             f"={config.trainer.device} with VERL_PLATFORM=cpu, which `balanced-agg train` sets on a machine without "

@@ -85,10 +85,15 @@ def check_folders(config: DictConfig) -> None:
         named = OmegaConf.select(config, key)
         if not named or "://" in named:
             continue
-        folder = Path(named).absolute()
-        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        there = nearest_existing(named)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise Refusal(key, f"={named} cannot be written: {there} is no writable folder", "set it to another")
+
+
+def nearest_existing(path: str | Path) -> Path:
+    """The path, or the nearest folder above it that exists: that is the disk it will be on."""
+    path = Path(path).absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def check_resume(config: DictConfig) -> None:

@@ -192,7 +192,7 @@ def test_a_shared_memory_below_the_object_store_is_a_warning(monkeypatch):
 
 
 def test_free_space_is_looked_up_where_a_folder_will_be(tmp_path):
-    assert machine.existing(tmp_path / "not" / "yet") == tmp_path
+    assert outputs.nearest_existing(tmp_path / "not" / "yet") == tmp_path
 
 
 def test_little_memory_or_a_full_disk_is_a_warning(monkeypatch):
