@@ -117,12 +117,15 @@ def evaluate(
     recipe: Annotated[
         str | None, typer.Option(help="Whose validation to run.", show_default="that of the checkpoint's run or model")
     ] = None,
+    table_only: Annotated[
+        bool, typer.Option("--table-only", help="Run nothing: make the table of an earlier evaluation's samples anew.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a recipe's validation on a checkpoint or a model, and write a table beside the weights."""
     from balanced_agg.commands.evaluate.command import run
 
-    raise typer.Exit(run(target, recipe, overrides or [], as_json))
+    raise typer.Exit(run(target, recipe, overrides or [], table_only, as_json))
 
 
 @app.command(context_settings=HANDS_ON)

@@ -17,13 +17,16 @@ from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_table
 
 
-def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
+def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: bool, as_json: bool) -> int:
     """The exit code: that of the validation run, or 2 for a target that cannot be evaluated.
 
-    With --json nothing but JSON is on stdout: the run's log is on stderr.
+    With --table-only nothing is run: the table is made of the samples of an earlier evaluation. With --json nothing but
+    JSON is on stdout: the run's log is on stderr.
     """
     with errors_in_one_line("evaluate"):
         target = resolve_target(name, recipe)
+        if table_only and not any((target.results / "samples").glob("*.jsonl")):
+            raise ValueError(f"--table-only: there are no samples in {target.results}/samples; evaluate without it")
     for override in overrides:
         if override.startswith("run.dir="):
             target.results = Path(override.partition("=")[2]).resolve()
@@ -36,19 +39,24 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], as_json: bool) 
     if "--cfg" in overrides:
         return subprocess.run(command).returncode
 
-    messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}")
-    if target.shards:
-        merge(target)
     samples = target.results / "samples"
-    if samples.is_dir():  # of an earlier evaluation, which verl would write over
-        samples.rename(
-            samples.with_name(time.strftime("samples-%Y%m%d-%H%M%S", time.localtime(samples.stat().st_mtime)))
-        )
-    done = subprocess.run(command, stdout=sys.stderr)
-    if done.returncode:
-        messages.print(f"the validation run failed with exit code {done.returncode}; its log is above")
-        return done.returncode
-    summary = report(target)
+    if not table_only:
+        messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}")
+        if target.shards:
+            merge(target)
+        if samples.is_dir():  # of an earlier evaluation, which verl would write over
+            samples.rename(
+                samples.with_name(time.strftime("samples-%Y%m%d-%H%M%S", time.localtime(samples.stat().st_mtime)))
+            )
+        done = subprocess.run(command, stdout=sys.stderr)
+        if done.returncode:
+            messages.print(f"the validation run failed with exit code {done.returncode}; its log is above")
+            return done.returncode
+    try:
+        summary = report(target)
+    except Exception:
+        messages.print(f"no table; the samples stay in {samples}, and --table-only makes it of them")
+        raise
     if as_json:
         print_json(summary)
     else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from balanced_agg.plugin.guard.scores import REASON
 from balanced_agg.runs import verl_keys
 
 
@@ -19,14 +20,16 @@ class Benchmark:
     Attributes:
         k: responses asked for each problem. Those that never came count as wrong, and are in nothing else.
         right: responses that are right.
-        came: responses that came.
-        tokens, truncated, grader_failed: sums over the responses that came.
+        came: responses that came and have a score.
+        defaulted: those that came and have the guard's fallback score. They count as wrong, and are in nothing else.
+        tokens, truncated, grader_failed: sums over the responses that came and have a score.
     """
 
     name: str
     k: int
     right: np.ndarray
     came: np.ndarray
+    defaulted: np.ndarray
     tokens: np.ndarray
     truncated: np.ndarray
     grader_failed: np.ndarray
@@ -49,17 +52,22 @@ def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]
 def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = True) -> list[Benchmark]:
     """The benchmarks of one dump, in the order of `rollouts` (see :func:`asked`).
 
-    Responses that failed in the rollout are absent from the dump, and wrong in verl's own metric too. With `complete`
-    False only a part of the files was asked: problems without a response are left out.
+    Responses that failed in the rollout are absent from the dump, and wrong in verl's own metric too; so is here a
+    problem of whose responses none tells its data source, since none has a score. With `complete` False only a part of
+    the files was asked: problems without a response are left out.
 
     ValueError if problems of one data source were asked for different numbers of responses (mean@k has no k then), or
     if the dump holds a data source or more problems than were asked.
     """
-    by_problem: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for line in dump.read_text().splitlines():
-        sample = json.loads(line)
-        by_problem[sample["data_source"]][verl_keys.parse(sample["uid"]).group].append(sample)
-    if unknown := by_problem.keys() - rollouts.keys():
+    by_problem: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    with dump.open(encoding="utf-8") as lines:  # not splitlines, which breaks texts at U+2028, too
+        for sample in map(json.loads, lines):
+            by_problem[verl_keys.parse(sample["uid"]).group].append(sample)
+    by_source: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
+    for samples in by_problem.values():
+        if source := next((sample["data_source"] for sample in samples if sample["data_source"]), None):
+            by_source[source].append(samples)
+    if unknown := by_source.keys() - rollouts.keys():
         raise ValueError(f"{dump}: samples of {sorted(unknown)}, which were not asked for")
 
     benchmarks = []
@@ -68,16 +76,17 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = Tr
             raise ValueError(
                 f"{name}: its problems ask for {sorted(set(counts))} responses; give all of them one __rollout_n__"
             )
-        problems = list(by_problem[name].values())
+        problems = by_source[name]
         if len(problems) > len(counts):
             raise ValueError(f"{dump}: {len(problems)} problems of {name}, but {len(counts)} were asked")
         if complete:
             problems += [[]] * (len(counts) - len(problems))
-        sums = {
-            field: np.array([sum(sample[field] for sample in samples) for samples in problems], dtype=float)
+        scored = [[sample for sample in samples if sample.get(REASON) is None] for samples in problems]
+        came = np.array(list(map(len, scored)), dtype=float)
+        defaulted = np.array(list(map(len, problems)), dtype=float) - came
+        right, *others = (
+            np.array([sum(sample[field] for sample in samples) for samples in scored], dtype=float)
             for field in ("acc", "response_tokens", "truncated", "grader_failed")
-        }
-        came = np.array([len(samples) for samples in problems], dtype=float)
-        right, *others = sums.values()
-        benchmarks.append(Benchmark(name, counts[0], right, came, *others))
+        )
+        benchmarks.append(Benchmark(name, counts[0], right, came, defaulted, *others))
     return benchmarks

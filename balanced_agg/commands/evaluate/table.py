@@ -19,9 +19,10 @@ CAPTION = (
 def summarize(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
     """Everything that is reported, ready for JSON. Shares are 0 to 1, lengths in tokens.
 
-    Keys of a benchmark: problems, k, missing (responses that never came, counted as wrong); and, each with value, low
-    and high (95 % bootstrap interval over problems) or None where no response came: mean@k, pass@j for j = 1, 2, 4, …
-    and k, response_tokens (mean), truncated and grader_failed (shares of the responses that came). Under "mean" stands
+    Keys of a benchmark: problems, k, missing and defaulted (responses that never came, or whose score did not; counted
+    as wrong); and, each with value, low and high (95 % bootstrap interval over problems) or None where no response has
+    a score: mean@k, pass@j for j = 1, 2, 4, … and k, response_tokens (mean), truncated and grader_failed (shares of the
+    responses that have a score). Under "mean" stands
     the unweighted mean of the benchmarks, where there are several.
     """
     rows, at_k = {}, {"mean@k": [], "pass@k": []}
@@ -34,7 +35,8 @@ def summarize(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
         rows[benchmark.name] = {
             "problems": len(benchmark.right),
             "k": k,
-            "missing": int(k * len(benchmark.right) - benchmark.came.sum()),
+            "missing": int(k * len(benchmark.right) - benchmark.came.sum() - benchmark.defaulted.sum()),
+            "defaulted": int(benchmark.defaulted.sum()),
             "mean@k": estimate(benchmark.right / k, ones),
             **{f"pass@{j}": estimate(scores, ones) for j, scores in passes.items()},
             "response_tokens": estimate(benchmark.tokens, benchmark.came),
@@ -70,6 +72,8 @@ def remarks(summary: dict[str, Any]) -> list[str]:
     for name, row in summary["benchmarks"].items():
         if row["missing"]:
             lines.append(f"{name}: {row['missing']} responses never came; they count as wrong.")
+        if row["defaulted"]:
+            lines.append(f"{name}: {row['defaulted']} responses have no score; they count as wrong, and in no length.")
         if row["grader_failed"] and row["grader_failed"]["value"]:
             share = row["grader_failed"]["value"]
             lines.append(f"{name}: {share:.1%} of the responses broke the grader; they count as wrong.")

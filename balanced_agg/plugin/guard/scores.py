@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 REASON = "grader_failure"
 LONGEST_REASON = 300  # characters
 
-_reported: dict[str, dict[str, float]] = {}  # data source -> the numbers that come with its scores, as 0
+# Data source -> what comes with its scores: numbers, as 0, and its name where the reward manager tells it.
+_reported: dict[str, dict[str, float | str]] = {}
 _logged: set[str] = set()  # kinds of errors
 
 
@@ -39,7 +40,8 @@ async def score_or_fallback(handle: Any, data: Any) -> dict[str, Any]:
     by_verl = bool(reported.get("timeout") or reported.get("error"))
     reported = {"grader_failed": float(by_verl)} | reported
     if data_source not in _reported:
-        _reported[data_source] = {name: 0.0 for name, value in reported.items() if isinstance(value, Real)}
+        of_source = {name: 0.0 for name, value in reported.items() if isinstance(value, Real)}
+        _reported[data_source] = of_source | ({"data_source": data_source} if "data_source" in reported else {})
     return {"reward_score": score, "reward_extra_info": reported}
 
 
@@ -55,7 +57,7 @@ def checked(score: Any) -> float:
 
 
 def fallback(data_source: str, error: BaseException) -> dict[str, float | str]:
-    """What is reported with a fallback score: why, and 0 for each number that comes with a score of this data source.
+    """What is reported with a fallback score: why, and what comes with a score of this data source, numbers as 0.
 
     The first error of its kind is logged with its traceback.
     """

@@ -1,11 +1,55 @@
 """`balanced-agg evaluate` passes on how the validation run ends, and deletes nothing that one before it has left."""
 
+import json
 import subprocess
 from types import SimpleNamespace
 
+import pytest
+from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from balanced_agg.commands.cli import app
+from tests.composed import write_rows
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+    """A model directory, and beside it what a validation of one problem has left."""
+    results = tmp_path / "model-evaluation"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").touch()
+    (results / "samples").mkdir(parents=True)
+    sample = {"uid": "p_0_0", "data_source": "arithmetic", "acc": 1.0, "response_tokens": 9.0, "truncated": 0.0}
+    (results / "samples/0.jsonl").write_text(json.dumps(sample | {"grader_failed": 0.0}) + "\n")
+    write_rows(tmp_path / "validation.parquet", rows=1)
+    sampling = {"n": 1, "do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": -1}
+    data = {"val_files": f"{tmp_path}/validation.parquet", "val_max_samples": -1, "max_response_length": 80}
+    config = {"data": data, "actor_rollout_ref": {"rollout": {"val_kwargs": sampling}}, "run": {"seed": 1}}
+    (results / ".hydra").mkdir()
+    OmegaConf.save(OmegaConf.create(config), results / ".hydra/config.yaml")
+    return results
+
+
+def table_only(results) -> SimpleNamespace:
+    arguments = ["evaluate", str(results.with_name("model")), "--recipe", "arithmetic", "--table-only"]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_the_table_is_made_anew_without_a_run(evaluated, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", None)
+    assert table_only(evaluated).exit_code == 0
+    benchmark = json.loads((evaluated / "evaluation.json").read_text())["benchmarks"]["arithmetic"]
+    assert (benchmark["mean@k"]["value"], benchmark["response_tokens"]["value"]) == (1.0, 9.0)
+
+
+def test_samples_that_make_no_table_stay_and_are_named(evaluated):
+    file = evaluated / "samples/0.jsonl"
+    file.write_text(text := file.read_text().replace("arithmetic", "unknown"))
+    result = table_only(evaluated)
+    assert result.exit_code == 1 and f"the samples stay in {file.parent}" in result.stderr.replace("\n", "")
+    assert file.read_text() == text
+    file.unlink()
+    assert table_only(evaluated).exit_code == 2
 
 
 def test_samples_of_an_earlier_evaluation_stay_and_a_failed_run_passes_on_its_exit_code(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from balanced_agg.commands.evaluate.samples import asked, read_samples
+from balanced_agg.plugin.guard.scores import REASON
 
 
 def write_dump(folder, *samples):
@@ -44,6 +45,28 @@ def test_problems_that_were_not_asked_are_not_counted(tmp_path):
     dump = write_dump(tmp_path, ("p_0_0", "a", 1.0, 10, 0.0))
     (benchmark,) = read_samples(dump, {"a": [1, 1, 1]}, complete=False)
     assert (benchmark.right.tolist(), benchmark.came.tolist()) == ([1], [1])
+
+
+def test_a_response_without_a_score_is_wrong_and_has_no_length(tmp_path):
+    dump = write_dump(
+        tmp_path, ("p_0_0", "a", 1.0, 10, 1.0), ("p_1_0", "a", 0.0, 0, 0.0), ("q_0_0", None, None, None, None)
+    )
+    lines = [json.loads(line) for line in dump.read_text().splitlines()]
+    for line in lines[1:]:
+        line[REASON] = "TimeoutError: no score within 300 s"
+    dump.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (benchmark,) = read_samples(dump, {"a": [2, 2]})
+    assert (benchmark.right.tolist(), benchmark.came.tolist()) == ([1, 0], [1, 0])
+    # Nothing tells that q is a problem of a's.
+    assert (benchmark.defaulted.tolist(), benchmark.tokens.tolist()) == ([1, 0], [10, 0])
+
+
+def test_only_a_newline_ends_a_sample(tmp_path):
+    dump = write_dump(tmp_path, ("p_0_0", "a", 1.0, 10, 0.0))
+    sample = json.loads(dump.read_text()) | {"output": "a\u2028b\u2029c\x85d\x0ce\r\nf"}
+    dump.write_text(json.dumps(sample, ensure_ascii=False) + "\n", encoding="utf-8")
+    (benchmark,) = read_samples(dump, {"a": [1]})
+    assert benchmark.right.tolist() == [1]
 
 
 def test_benchmarks_keep_the_order_of_the_files(tmp_path):

@@ -13,8 +13,10 @@ def benchmark(name: str, k: int, **arrays: list[float]) -> Benchmark:
     return Benchmark(name, k, **{field: np.array(values, dtype=float) for field, values in arrays.items()})
 
 
-EASY = benchmark("easy", 2, right=[2, 1], came=[2, 2], tokens=[30, 70], truncated=[0, 1], grader_failed=[0, 0])
-HARD = benchmark("hard", 4, right=[0], came=[1], tokens=[5], truncated=[0], grader_failed=[1])
+EASY = benchmark(
+    "easy", 2, right=[2, 1], came=[2, 2], defaulted=[0, 0], tokens=[30, 70], truncated=[0, 1], grader_failed=[0, 0]
+)
+HARD = benchmark("hard", 4, right=[0], came=[1], defaulted=[1], tokens=[5], truncated=[0], grader_failed=[1])
 
 
 def test_the_summary_holds_every_figure_and_survives_json():
@@ -24,7 +26,7 @@ def test_the_summary_holds_every_figure_and_survives_json():
     assert easy["response_tokens"] == {"value": 25.0, "low": 15.0, "high": 35.0}
     assert (easy["truncated"]["value"], easy["grader_failed"]["value"], easy["missing"]) == (0.25, 0.0, 0)
     assert [key for key in hard if key.startswith("pass@")] == ["pass@1", "pass@2", "pass@4"]
-    assert (hard["missing"], hard["grader_failed"]["value"]) == (3, 1.0)
+    assert (hard["missing"], hard["defaulted"], hard["grader_failed"]["value"]) == (2, 1, 1.0)
     assert summary["mean"]["mean@k"]["value"] == pytest.approx(0.375)
     assert summary["mean"]["pass@k"]["value"] == pytest.approx(0.5)
 
@@ -34,7 +36,9 @@ def test_a_single_benchmark_has_no_mean_row():
 
 
 def test_a_benchmark_without_any_response_is_shown_as_such():
-    summary = summarize([benchmark("none", 1, right=[0], came=[0], tokens=[0], truncated=[0], grader_failed=[0])])
+    summary = summarize(
+        [benchmark("none", 1, right=[0], came=[0], defaulted=[0], tokens=[0], truncated=[0], grader_failed=[0])]
+    )
     assert summary["benchmarks"]["none"]["response_tokens"] is None
     assert "| none | 1 | 1 | 0.0 [0.0–0.0] | 0.0 [0.0–0.0] | - | - |" in markdown(summary, "x")
 
@@ -47,7 +51,8 @@ def test_markdown_is_a_table_with_as_many_cells_in_each_row():
 
 def test_scores_that_stand_for_no_judgement_are_named():
     text = markdown(summarize([EASY, HARD]), "title")
-    assert "hard: 3 responses never came" in text
+    assert "hard: 2 responses never came" in text
+    assert "hard: 1 responses have no score" in text
     assert "hard: 100.0% of the responses broke the grader" in text
     assert "easy:" not in text
 
