@@ -4,8 +4,9 @@ tries the same examples on every run."""
 import os
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
+
+from tests import forked_python
 
 # Before verl is imported, which reads them then.
 os.environ |= {"BALANCED_AGG_CHECKS": "1", "BALANCED_AGG_GUARD": "1"}
@@ -25,5 +26,16 @@ settings.load_profile("balanced_agg")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Called by xdist, for each worker, in the process that starts them: they share one fork server."""
+    if not hasattr(node.config, "forked_python"):
+        node.config.forked_python = str(forked_python.start())
+    node.workerinput["forked_python"] = node.config.forked_python

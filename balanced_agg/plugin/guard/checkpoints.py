@@ -16,6 +16,8 @@ from balanced_agg.atomic_write import atomic_write
 from balanced_agg.plugin.refusal import Refusal
 
 MARK = "checkpoint.json"
+# Config and tokenizer of the model, from which no run resumes. verl's merger is often told to write the weights there.
+FOR_PEOPLE = "huggingface"
 
 
 def begin(folder: Path) -> None:
@@ -41,6 +43,8 @@ def incomplete_because(folder: Path) -> str | None:
         return "its writing was interrupted"
     sizes = _sizes(folder)
     for name, size in mark["files"].items():
+        if FOR_PEOPLE in Path(name).parts:  # a mark of an earlier version of ours
+            continue
         if name not in sizes:
             return f"{name} is missing"
         if sizes[name] != size:
@@ -120,9 +124,9 @@ def _marked(run: Path) -> list[Path]:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """The bytes of each file of a checkpoint but its mark, by its path in the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MARK)
-    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    """The bytes of each file that a run resumes from, by its path in the folder of the checkpoint."""
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {str(name): path.stat().st_size for name, path in files.items() if not {MARK, FOR_PEOPLE} & {*name.parts}}
 
 
 def _read_mark(folder: Path) -> dict[str, Any] | None:

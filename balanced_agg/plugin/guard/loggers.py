@@ -4,38 +4,63 @@ import io
 import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.runs.file_log import history, read_records
 
-logger = logging.getLogger(__name__)
+# A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
+logger = logging.getLogger("verl.balanced_agg")
 
-# Of the checkpoint that the run resumed from: its step (0: a new run, None: not known) and its metrics.
-_resumed_from: ContextVar[tuple[int | None, dict]] = ContextVar("balanced_agg_resumed_from", default=(None, {}))
+
+class ResumedFrom(NamedTuple):
+    """The checkpoint that a run has resumed from.
+
+    Attributes:
+    step: its step; 0 for a run from scratch, None where it is not known.
+    metrics: of that step.
+    continues: whether it is the run's last, so that the steps behind it are only trained again.
+    """
+
+    step: int | None = None
+    metrics: Mapping[str, Any] = MappingProxyType({})
+    continues: bool = True
+
+
+NOT_KNOWN = ResumedFrom()
+_resumed_from: ContextVar[ResumedFrom] = ContextVar("balanced_agg_resumed_from", default=NOT_KNOWN)
 _logs: WeakKeyDictionary = WeakKeyDictionary()  # FileLogger -> the steps in its file, until its first record
 
 
 def note_resumed_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
-    """verl loads the checkpoint here and tells nobody which: keep its step and metrics for the log."""
-    wrapped(*args, **kwargs)
+    """verl loads the checkpoint here and tells nobody which: keep its step and metrics for the log. verl takes all
+    behind ``global_step_`` for its number: drop a slash at the end.
+    """
     config = trainer.config.trainer
-    folder = Path(config.default_local_dir, f"global_step_{trainer.global_steps}")
+    folder = None
     if config.resume_mode == "resume_path":
+        config.resume_from_path = config.resume_from_path.rstrip("/")
         folder = Path(config.resume_from_path)
-    _resumed_from.set((trainer.global_steps, checkpoints.metrics(folder)))
+    wrapped(*args, **kwargs)
+    folder = folder or Path(config.default_local_dir, f"global_step_{trainer.global_steps}")
+    continues = config.resume_mode == "auto" and trainer.global_steps > 0
+    _resumed_from.set(ResumedFrom(trainer.global_steps, checkpoints.metrics(folder), continues))
 
 
 def keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> None:
     """verl empties the file of its file logger at every start: truncate it to the step that the run resumes from.
 
-    ValueError if the file is no log of verl's file logger.
+    Of a run from scratch, or from a checkpoint of the user's choice, the log of the run that was there before is kept
+    under another name. ValueError if the file is no log of verl's file logger.
     """
     tracking = sys.modules["verl.utils.tracking"]
     # The path is known to verl's __init__ alone, which opens it by name: for that call, the name is ours. It keeps the
@@ -46,13 +71,18 @@ def keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> Non
     finally:
         del tracking.open
     path = Path(instance.filepath)
-    step, metrics = _resumed_from.get()
+    step, metrics, continues = _resumed_from.get()
     if path.is_file() and (path.stat().st_size or metrics):
         steps = history(read_records(path)[0])
         if step is not None:
+            if not continues and max(steps, default=0) > step:
+                written = time.localtime(path.stat().st_mtime)
+                kept = path.with_name(time.strftime(f"{path.stem}-%Y%m%d-%H%M%S{path.suffix}", written))
+                shutil.copy2(path, kept)
+                logger.warning("the log of the run that was there before is kept as %s", kept)
             steps = {earlier: steps[earlier] for earlier in steps if earlier <= step}
             if metrics:  # the process that saved them may not have logged them
-                steps[step] = metrics | steps.get(step, {})
+                steps[step] = {**metrics, **steps.get(step, {})}
         _logs[instance] = steps
         _rewrite(instance, steps)
 

@@ -85,6 +85,22 @@ def test_files_that_are_added_later_do_no_harm(tmp_path):
     assert steps(tmp_path) == ["global_step_1"]
 
 
+@pytest.mark.parametrize("marked", [True, False])
+def test_weights_that_are_merged_into_a_checkpoint_do_no_harm(tmp_path, marked):
+    folder = save(tmp_path, 1, finish=False)
+    (folder / "actor/huggingface").mkdir()
+    config = folder / "actor/huggingface/config.json"
+    config.write_text("{}")
+    checkpoints.complete(folder, {})
+    if marked:  # as an earlier version of ours has marked it
+        mark = json.loads((folder / checkpoints.MARK).read_text())
+        mark["files"]["actor/huggingface/config.json"] = 2
+        (folder / checkpoints.MARK).write_text(json.dumps(mark))
+    config.write_text('{"transformers_version": "5.10.4"}')
+    (folder / "actor/huggingface/model.safetensors").touch()
+    assert steps(tmp_path) == ["global_step_1"]
+
+
 def test_the_last_checkpoint_is_the_one_written_last_not_the_one_of_the_highest_step(tmp_path):
     # A run that went on from an older checkpoint by trainer.resume_from_path.
     for step in (10, 20, 15):

@@ -2,9 +2,11 @@
 
 import contextvars
 import json
+from types import SimpleNamespace
 
 import pytest
 import verl.utils.tracking
+from omegaconf import OmegaConf
 from verl.utils.tracking import Tracking
 
 from balanced_agg.plugin.guard import loggers
@@ -17,9 +19,11 @@ def log(tmp_path, monkeypatch):
     return path
 
 
-def run(*records: tuple[int, dict], resumes_from: int | None = 0, checkpoint: dict | None = None) -> None:
+def run(
+    *records: tuple[int, dict], resumes_from: int | None = 0, checkpoint: dict | None = None, continues: bool = True
+) -> None:
     def log_them():
-        loggers._resumed_from.set((resumes_from, checkpoint or {}))
+        loggers._resumed_from.set(loggers.ResumedFrom(resumes_from, checkpoint or {}, continues))
         tracking = Tracking("project", "experiment", ["file"])
         for step, data in records:
             tracking.log(data, step)
@@ -64,6 +68,48 @@ def test_a_run_that_starts_anew_keeps_nothing_but_the_validation_before_it(log):
     run((0, {"accuracy": 0.25}), *steps(1, 2))
     run((0, {"accuracy": 0.5}), *steps(1), resumes_from=0)
     assert logged(log) == [(0, {"accuracy": 0.5}), *steps(1)]
+
+
+def others(log) -> list[bytes]:
+    return [path.read_bytes() for path in log.parent.glob("*.jsonl") if path != log]
+
+
+@pytest.mark.parametrize("resumes_from", [0, 1])
+def test_what_is_cut_off_and_not_trained_again_is_kept_under_another_name(log, resumes_from):
+    run(*steps(0, 1, 2, 3))
+    before = log.read_bytes()
+    run(*steps(resumes_from + 1), resumes_from=resumes_from, continues=False)
+    assert logged(log) == steps(*range(resumes_from + 2))
+    assert others(log) == [before]
+
+
+def test_a_run_that_continues_or_cuts_nothing_off_leaves_no_other_file(log):
+    run(*steps(0), continues=False)
+    run(*steps(0, 1, 2), continues=False)
+    run(*steps(2), resumes_from=1, continues=True)
+    assert others(log) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "step", "continues"),
+    [("auto", 2, True), ("auto", 0, False), ("disable", 0, False), ("resume_path", 2, False)],
+)
+def test_a_run_continues_only_from_its_last_checkpoint(tmp_path, mode, step, continues):
+    config = {
+        "resume_mode": mode,
+        "default_local_dir": str(tmp_path),
+        "resume_from_path": f"{tmp_path}/global_step_2//",
+    }
+    trainer = SimpleNamespace(config=OmegaConf.create({"trainer": config}), global_steps=step)
+
+    def load():
+        assert mode != "resume_path" or trainer.config.trainer.resume_from_path == f"{tmp_path}/global_step_2"
+
+    def noted():
+        loggers.note_resumed_step(load, trainer, (), {})
+        return loggers._resumed_from.get()
+
+    assert contextvars.copy_context().run(noted) == loggers.ResumedFrom(step, {}, continues)
 
 
 def test_a_run_that_is_killed_before_its_first_record_has_cut_its_log_and_kept_what_its_checkpoint_knew(log):
