@@ -46,12 +46,12 @@ def note_resumed_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict
     behind ``global_step_`` for its number: drop a slash at the end.
     """
     config = trainer.config.trainer
-    folder = None
-    if config.resume_mode == "resume_path":
+    if config.resume_from_path:
         config.resume_from_path = config.resume_from_path.rstrip("/")
-        folder = Path(config.resume_from_path)
     wrapped(*args, **kwargs)
-    folder = folder or Path(config.default_local_dir, f"global_step_{trainer.global_steps}")
+    folder = Path(config.default_local_dir, f"global_step_{trainer.global_steps}")
+    if config.resume_mode == "resume_path":
+        folder = Path(config.resume_from_path)
     continues = config.resume_mode == "auto" and trainer.global_steps > 0
     _resumed_from.set(ResumedFrom(trainer.global_steps, checkpoints.metrics(folder), continues))
 
