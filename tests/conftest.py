@@ -6,8 +6,6 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import forked_python
-
 # Before verl is imported, which reads them then.
 os.environ |= {"BALANCED_AGG_CHECKS": "1", "BALANCED_AGG_GUARD": "1"}
 
@@ -31,11 +29,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node) -> None:
-    """Called by xdist, for each worker, in the process that starts them: they share one fork server."""
-    if not hasattr(node.config, "forked_python"):
-        node.config.forked_python = str(forked_python.start())
-    node.workerinput["forked_python"] = node.config.forked_python
