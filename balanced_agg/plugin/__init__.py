@@ -6,3 +6,8 @@ checks/      refusals before anything is launched
 guard/       a run survives faults and kills, and ends where it cannot
 cpu/         verl and vLLM on a machine without an accelerator
 """
+
+import logging
+
+# A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
+logger = logging.getLogger("verl.balanced_agg")

@@ -2,24 +2,20 @@
 
 import io
 import json
-import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from balanced_agg.atomic_write import atomic_write
+from balanced_agg.plugin import logger
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.runs.file_log import history, read_records
-
-# A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
-logger = logging.getLogger("verl.balanced_agg")
 
 
 class ResumedFrom(NamedTuple):
@@ -31,19 +27,20 @@ class ResumedFrom(NamedTuple):
     continues: whether it is the run's last, so that the steps behind it are only trained again.
     """
 
-    step: int | None = None
-    metrics: Mapping[str, Any] = MappingProxyType({})
-    continues: bool = True
+    step: int | None
+    metrics: dict[str, Any]
+    continues: bool
 
 
-NOT_KNOWN = ResumedFrom()
+NOT_KNOWN = ResumedFrom(None, {}, True)
 _resumed_from: ContextVar[ResumedFrom] = ContextVar("balanced_agg_resumed_from", default=NOT_KNOWN)
 _logs: WeakKeyDictionary = WeakKeyDictionary()  # FileLogger -> the steps in its file, until its first record
 
 
 def note_resumed_step(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
-    """verl loads the checkpoint here and tells nobody which: keep its step and metrics for the log. verl takes all
-    behind ``global_step_`` for its number: drop a slash at the end.
+    """verl loads the checkpoint here and tells nobody which: keep its step and metrics for the log.
+
+    verl takes all behind ``global_step_`` for the number: a slash at the end of ``resume_from_path`` is dropped.
     """
     config = trainer.config.trainer
     if config.resume_from_path:
@@ -82,7 +79,7 @@ def keep_log(wrapped: Callable, instance: Any, args: tuple, kwargs: dict) -> Non
                 logger.warning("the log of the run that was there before is kept as %s", kept)
             steps = {earlier: steps[earlier] for earlier in steps if earlier <= step}
             if metrics:  # the process that saved them may not have logged them
-                steps[step] = {**metrics, **steps.get(step, {})}
+                steps[step] = metrics | steps.get(step, {})
         _logs[instance] = steps
         _rewrite(instance, steps)
 

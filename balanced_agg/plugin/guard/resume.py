@@ -5,7 +5,6 @@ Checkpoints that are saved asynchronously (``checkpoint.async_save``) are left t
 
 import copy
 import json
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from balanced_agg.plugin import logger
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.plugin.guard.faults import fault_metrics
 from balanced_agg.runs.file_log import is_number
-
-# A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
-logger = logging.getLogger("verl.balanced_agg")
 
 _steps: WeakKeyDictionary = WeakKeyDictionary()  # PPOTrainer -> batch, metrics and start of the step in progress
 

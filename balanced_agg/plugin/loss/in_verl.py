@@ -12,7 +12,6 @@ at hand raises: there is no fall-back to the statistics of a micro-batch. Where 
 parameters than the contract says, our modes are refused with one ``ValueError`` and verl's own run as without us.
 """
 
-import logging
 import os
 import sys
 import time
@@ -29,6 +28,7 @@ from torch import Tensor
 from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
 from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
 from balanced_agg.loss.names import MODE_KEY, PLUGIN_MODES
+from balanced_agg.plugin import logger
 from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
 from balanced_agg.plugin.loss.refusals import check_aggregation
@@ -39,9 +39,6 @@ from balanced_agg.runs.verl_keys import without_padding
 FIELD = "length_divisor"
 METRICS_SWITCH = "BALANCED_AGG_METRICS"
 TRAINER = "verl.trainer.ppo.v1.trainer_base"
-
-# A child of verl's logger, whose level verl keeps in its driver whatever other libraries do to the root logger.
-logger = logging.getLogger("verl.balanced_agg")
 
 
 @dataclass
