@@ -48,7 +48,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     rows = []
     for data_source, (file, gold_of) in GOLDS.items():
-        golds = [gold_of(json.loads(line)) for line in (folder / file).read_text().splitlines()]
+        with (folder / file).open(encoding="utf-8") as lines:
+            golds = [gold_of(json.loads(line)) for line in lines]
         for kind, answers in (("right", golds), ("wrong", golds[1:] + golds[:1])):
             speed, score, failed = grades_per_second(data_source, list(zip(golds, answers, strict=True)))
             rows.append((data_source, kind, f"{speed:.0f}", f"{score:.3f}", f"{failed:.4f}"))

@@ -1,5 +1,6 @@
-"""shellcheck has nothing to say about any script, and ruff nothing about any Python."""
+"""shellcheck has nothing to say about any script, and ruff nothing about any Python; and what neither knows of."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -27,3 +28,9 @@ def test_ruff_has_nothing_to_say(command):
         [sys.executable, "-m", "ruff", *command.split(), "."], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_no_file_is_read_by_splitlines_which_breaks_json_lines_at_u2028():
+    files = [path for folder in ("balanced_agg", "data", "scripts") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    assert [path for path in files if re.search(r"read_text\(.*\)\.splitlines", path.read_text())] == []

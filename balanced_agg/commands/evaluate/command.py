@@ -25,11 +25,12 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: boo
     """
     with errors_in_one_line("evaluate"):
         target = resolve_target(name, recipe)
-        if table_only and not any((target.results / "samples").glob("*.jsonl")):
-            raise ValueError(f"--table-only: there are no samples in {target.results}/samples; evaluate without it")
-    for override in overrides:
-        if override.startswith("run.dir="):
-            target.results = Path(override.partition("=")[2]).resolve()
+        for override in overrides:
+            if override.startswith("run.dir="):
+                target.results = Path(override.partition("=")[2]).resolve()
+        samples = target.results / "samples"
+        if table_only and not any(samples.glob("*.jsonl")):
+            raise ValueError(f"--table-only: there are no samples in {samples}; evaluate without it")
 
     arguments = last_of_each_key(
         [f"run.dir={target.results}", f"run.name={target.results.name}", *target.overrides, *overrides]
@@ -39,7 +40,6 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: boo
     if "--cfg" in overrides:
         return subprocess.run(command).returncode
 
-    samples = target.results / "samples"
     if not table_only:
         messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}")
         if target.shards:

@@ -52,22 +52,17 @@ def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]
 def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = True) -> list[Benchmark]:
     """The benchmarks of one dump, in the order of `rollouts` (see :func:`asked`).
 
-    Responses that failed in the rollout are absent from the dump, and wrong in verl's own metric too; so is here a
-    problem of whose responses none tells its data source, since none has a score. With `complete` False only a part of
-    the files was asked: problems without a response are left out.
+    Responses that failed in the rollout are absent from the dump, and wrong in verl's own metric too. With `complete`
+    False only a part of the files was asked: problems without a response are left out.
 
     ValueError if problems of one data source were asked for different numbers of responses (mean@k has no k then), or
     if the dump holds a data source or more problems than were asked.
     """
-    by_problem: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_problem: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     with dump.open(encoding="utf-8") as lines:  # not splitlines, which breaks texts at U+2028, too
         for sample in map(json.loads, lines):
-            by_problem[verl_keys.parse(sample["uid"]).group].append(sample)
-    by_source: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
-    for samples in by_problem.values():
-        if source := next((sample["data_source"] for sample in samples if sample["data_source"]), None):
-            by_source[source].append(samples)
-    if unknown := by_source.keys() - rollouts.keys():
+            by_problem[sample["data_source"]][verl_keys.parse(sample["uid"]).group].append(sample)
+    if unknown := by_problem.keys() - rollouts.keys():
         raise ValueError(f"{dump}: samples of {sorted(unknown)}, which were not asked for")
 
     benchmarks = []
@@ -76,7 +71,7 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = Tr
             raise ValueError(
                 f"{name}: its problems ask for {sorted(set(counts))} responses; give all of them one __rollout_n__"
             )
-        problems = by_source[name]
+        problems = list(by_problem[name].values())
         if len(problems) > len(counts):
             raise ValueError(f"{dump}: {len(problems)} problems of {name}, but {len(counts)} were asked")
         if complete:

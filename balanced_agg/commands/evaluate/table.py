@@ -22,8 +22,7 @@ def summarize(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
     Keys of a benchmark: problems, k, missing and defaulted (responses that never came, or whose score did not; counted
     as wrong); and, each with value, low and high (95 % bootstrap interval over problems) or None where no response has
     a score: mean@k, pass@j for j = 1, 2, 4, … and k, response_tokens (mean), truncated and grader_failed (shares of the
-    responses that have a score). Under "mean" stands
-    the unweighted mean of the benchmarks, where there are several.
+    responses that have a score). Under "mean" stands the unweighted mean of the benchmarks, where there are several.
     """
     rows, at_k = {}, {"mean@k": [], "pass@k": []}
     for benchmark in benchmarks:

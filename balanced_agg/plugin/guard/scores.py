@@ -13,8 +13,7 @@ logger = logging.getLogger(__name__)
 REASON = "grader_failure"
 LONGEST_REASON = 300  # characters
 
-# Data source -> what comes with its scores: numbers, as 0, and its name where the reward manager tells it.
-_reported: dict[str, dict[str, float | str]] = {}
+_reported: dict[str, dict[str, float]] = {}  # data source -> the numbers that come with its scores, as 0
 _logged: set[str] = set()  # kinds of errors
 
 
@@ -40,8 +39,7 @@ async def score_or_fallback(handle: Any, data: Any) -> dict[str, Any]:
     by_verl = bool(reported.get("timeout") or reported.get("error"))
     reported = {"grader_failed": float(by_verl)} | reported
     if data_source not in _reported:
-        of_source = {name: 0.0 for name, value in reported.items() if isinstance(value, Real)}
-        _reported[data_source] = of_source | ({"data_source": data_source} if "data_source" in reported else {})
+        _reported[data_source] = {name: 0.0 for name, value in reported.items() if isinstance(value, Real)}
     return {"reward_score": score, "reward_extra_info": reported}
 
 
@@ -57,7 +55,8 @@ def checked(score: Any) -> float:
 
 
 def fallback(data_source: str, error: BaseException) -> dict[str, float | str]:
-    """What is reported with a fallback score: why, and what comes with a score of this data source, numbers as 0.
+    """What is reported with a fallback score: why, the data source, by which an evaluation knows the benchmark, and 0
+    for each number that comes with a score of this data source.
 
     The first error of its kind is logged with its traceback.
     """
@@ -73,4 +72,4 @@ def fallback(data_source: str, error: BaseException) -> dict[str, float | str]:
             reason,
             exc_info=error,
         )
-    return _reported.get(data_source, {}) | {"grader_failed": 1.0, REASON: reason}
+    return _reported.get(data_source, {}) | {"data_source": data_source, "grader_failed": 1.0, REASON: reason}

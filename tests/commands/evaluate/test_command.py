@@ -30,14 +30,19 @@ def evaluated(tmp_path):
     return results
 
 
-def table_only(results) -> SimpleNamespace:
-    arguments = ["evaluate", str(results.with_name("model")), "--recipe", "arithmetic", "--table-only"]
+def table_only(results, *overrides: str) -> SimpleNamespace:
+    arguments = ["evaluate", str(results.with_name("model")), "--recipe", "arithmetic", "--table-only", *overrides]
     return CliRunner().invoke(app, arguments)
 
 
-def test_the_table_is_made_anew_without_a_run(evaluated, monkeypatch):
+@pytest.mark.parametrize("named", [False, True])
+def test_the_table_is_made_anew_without_a_run(evaluated, monkeypatch, named):
     monkeypatch.setattr(subprocess, "run", None)
-    assert table_only(evaluated).exit_code == 0
+    overrides = []
+    if named:
+        evaluated = evaluated.rename(evaluated.with_name("elsewhere"))
+        overrides = [f"run.dir={evaluated}"]
+    assert table_only(evaluated, *overrides).exit_code == 0
     benchmark = json.loads((evaluated / "evaluation.json").read_text())["benchmarks"]["arithmetic"]
     assert (benchmark["mean@k"]["value"], benchmark["response_tokens"]["value"]) == (1.0, 9.0)
 

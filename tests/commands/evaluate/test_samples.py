@@ -49,7 +49,7 @@ def test_problems_that_were_not_asked_are_not_counted(tmp_path):
 
 def test_a_response_without_a_score_is_wrong_and_has_no_length(tmp_path):
     dump = write_dump(
-        tmp_path, ("p_0_0", "a", 1.0, 10, 1.0), ("p_1_0", "a", 0.0, 0, 0.0), ("q_0_0", None, None, None, None)
+        tmp_path, ("p_0_0", "a", 1.0, 10, 1.0), ("p_1_0", "a", 0.0, 0, 0.0), ("q_0_0", "a", None, None, None)
     )
     lines = [json.loads(line) for line in dump.read_text().splitlines()]
     for line in lines[1:]:
@@ -57,8 +57,8 @@ def test_a_response_without_a_score_is_wrong_and_has_no_length(tmp_path):
     dump.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (benchmark,) = read_samples(dump, {"a": [2, 2]})
     assert (benchmark.right.tolist(), benchmark.came.tolist()) == ([1, 0], [1, 0])
-    # Nothing tells that q is a problem of a's.
-    assert (benchmark.defaulted.tolist(), benchmark.tokens.tolist()) == ([1, 0], [10, 0])
+    # Nothing that came with a score of a's was known yet when q's did not come.
+    assert (benchmark.defaulted.tolist(), benchmark.tokens.tolist()) == ([1, 1], [10, 0])
 
 
 def test_only_a_newline_ends_a_sample(tmp_path):

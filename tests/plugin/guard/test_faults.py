@@ -14,7 +14,6 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.plugin.guard import faults as in_verl
-from balanced_agg.plugin.guard import scores
 from balanced_agg.plugin.guard.scores import REASON, guarded
 from tests.composed import compose_recipe
 
@@ -118,20 +117,8 @@ def test_each_fault_scores_zero_and_says_why_and_its_neighbours_are_graded(worke
         assert failed.as_dict()["rm_scores"].tolist() == [0.0, 0.0], fault
         reported = failed.extra_fields["reward_extra_info"]
         assert why in reported.pop(REASON)
-        assert reported == {"score": 0.0, "acc": 0.0, "format": 0.0, "grader_failed": 1.0}
+        assert reported == {"data_source": "mine", "score": 0.0, "acc": 0.0, "format": 0.0, "grader_failed": 1.0}
         assert neighbour.as_dict()["rm_scores"][-1] == 0.5
-
-
-def test_a_fallback_has_the_text_by_which_an_evaluation_places_a_response(worker, monkeypatch):
-    monkeypatch.setattr(scores, "_reported", {})
-
-    async def compute_score(data):
-        if data.non_tensor_batch["reward_model"][-1]["ground_truth"] == "fails":
-            raise ValueError("boom")
-        return {"reward_score": 1.0, "reward_extra_info": {"data_source": "mine", "acc": 1.0}}
-
-    _, failed = scored(agent_loop_worker(worker.loop, handle(compute_score)), "8", "fails")
-    assert failed.extra_fields["reward_extra_info"]["data_source"] == "mine"
 
 
 def test_more_hanging_calls_than_verl_has_threads_keep_no_other_from_a_score(worker):

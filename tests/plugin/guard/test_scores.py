@@ -33,15 +33,15 @@ def test_the_reason_is_one_short_line():
     assert len(fallback("code", ValueError("long " * 1000))[REASON]) <= 300
 
 
-def test_a_fallback_reports_the_numbers_of_its_data_source_as_zero():
+def test_a_fallback_reports_its_data_source_and_the_numbers_of_that_as_zero():
     async def compute_score(data):
         return {"reward_score": 1.0, "reward_extra_info": {"acc": 1.0, "format": 0.5, "pred": "8"}}
 
     handle = guarded(SimpleNamespace(compute_score=SimpleNamespace(remote=compute_score)))
     asyncio.run(handle.compute_score.remote(SimpleNamespace(non_tensor_batch={"data_source": ["geometry"]})))
     told = {"grader_failed": 1.0, REASON: "ValueError: boom"}
-    assert fallback("geometry", ValueError("boom")) == {"acc": 0.0, "format": 0.0} | told
-    assert fallback("code", ValueError("boom")) == told
+    assert fallback("geometry", ValueError("boom")) == {"data_source": "geometry", "acc": 0.0, "format": 0.0} | told
+    assert fallback("code", ValueError("boom")) == {"data_source": "code"} | told
 
 
 def test_each_kind_of_error_is_logged_once_with_its_traceback(caplog, monkeypatch):
