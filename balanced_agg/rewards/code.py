@@ -7,19 +7,17 @@ test, because nothing of it lives on.
 """
 
 import json
-import textwrap
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from balanced_agg.rewards import sandbox, sandbox_fusion
-from balanced_agg.rewards.final_answer import after_thinking
+from balanced_agg.rewards.code_blocks import last_program
 from balanced_agg.rewards.sandbox import Limits
 
 TEST_SECONDS = 6.0  # LiveCodeBench's own limit
 PROGRAM_SECONDS = 300.0  # over all tests; LiveCodeBench has none but the tests' together
-LANGUAGES = {"", "python", "python3", "py"}
 RUNNER = Path(__file__).with_name("code_runner.py").read_text(encoding="utf-8")
 
 
@@ -32,7 +30,7 @@ def grade_code(
     sandbox_fusion_memory_mb: int = 1024,
     allow_unsandboxed_code: bool = False,
 ) -> bool:
-    """Whether the last fenced block of `response` passes all tests of `ground_truth`; without one, it does not.
+    """Whether the program in `response` passes all tests of `ground_truth`; without a program, it does not.
 
     A test fails on another answer than the expected one, on an uncaught exception, and beyond its limits (6 s, 2 GiB of
     address space, 64 threads, no second process, no files); the first failed test is the last one run. With
@@ -63,32 +61,6 @@ def grade_code(
         if not (same_text if fn_name is None else same_value)(execution.output, expected):
             return False
     return True
-
-
-def last_program(response: str) -> str | None:
-    """The last block between ``` fences, after the thinking, that names Python or no language; None without one.
-
-    Blank blocks do not count. A fence that is never closed reaches to the end of the response, or to the next fence
-    that names a language.
-    """
-    program = None
-    language: str | None = None
-    lines: list[str] = []
-    indented = False
-    # The added fence closes what is still open.
-    for line in [*after_thinking(response).split("\n"), "```"]:
-        mark = line.strip()
-        if not mark.startswith("```") or "`" in mark[3:]:
-            lines.append(line)
-            continue
-        if language in LANGUAGES and any(map(str.strip, lines)):
-            program = "\n".join(lines)
-            program = textwrap.dedent(program) if indented else program
-        name = mark[3:].partition(" ")[0].lower()
-        language = name if name or language is None else None
-        indented = line[0].isspace()
-        lines = []
-    return program
 
 
 def read_tests(ground_truth: str) -> tuple[list[tuple[str, Any]], str | None]:

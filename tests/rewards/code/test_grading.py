@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from balanced_agg.rewards import code, sandbox
-from balanced_agg.rewards.code import grade_code, last_program, same_text
+from balanced_agg.rewards.code import grade_code, same_text
 from balanced_agg.rewards.errors import GraderFailed
 
 ADD = "a, b = map(int, input().split())\nprint(a + b)"
@@ -28,34 +28,6 @@ def fenced(program):
 
 def grade(program, inputs, outputs, fn_name=None):
     return grade_code(fenced(program), json.dumps({"inputs": inputs, "outputs": outputs, "fn_name": fn_name}))
-
-
-# --- the program in a response
-
-
-@pytest.mark.parametrize(
-    ("response", "program"),
-    [
-        ("```python\na\n```", "a"),
-        ("```py\na\n```", "a"),
-        ("```\na\n```", "a"),
-        ("```python\na\n```\nbetter:\n```python\nb\n```\ndone", "b"),
-        ("```python\na", "a"),
-        ("```python\na\n```python\nb\n```", "b"),
-        ("```python\na\n```\nprints\n```text\n3\n```", "a"),
-        ("```python\na\n```\n```", "a"),
-        ("<think>```python\na\n```</think>\n```python\nb\n```", "b"),
-        ("<think>```python\na\n```</think>\nno program", None),
-        ("1. so:\n   ```python\n   if a:\n       b\n   ```", "if a:\n    b"),
-        ("```python\r\na\r\n```", "a\r"),
-        ("print(3)", None),
-        ("```print(3)```", None),
-        ("```python\n\n```", None),
-        ("", None),
-    ],
-)
-def test_the_program_is_the_last_block_of_python(response, program):
-    assert last_program(response) == program
 
 
 def test_a_response_without_a_program_is_wrong():
@@ -162,6 +134,33 @@ def test_lines_are_compared_as_stripped_text_or_exact_numbers(output, expected, 
 )
 def test_a_method_of_solution_or_a_plain_function_is_called_with_json_arguments(program):
     assert grade(program, ["[2, 7, 11, 15]\n9", [[3, 4], 7]], ["[0, 1]", [0, 1]], "twoSum")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "if __name__ == '__main__':\n    raise AssertionError",
+        "if __name__ != '__main__':\n    pass\nelse:\n    main(input())",
+        "def main():\n    print(twoSum(*map(int, input().split())))\nif __name__ == '__main__': main()",
+        "exit()",
+        "quit(1)",
+        "import sys\nsys.exit('done')",
+        "print(Solution().twoSum([1, 2], 3))\nraise SystemExit\nmain()",
+        "@dataclass\nclass Pair:\n    left: 'int'",
+        "import pickle\nassert pickle.loads(pickle.dumps(Solution)) is Solution",
+    ],
+)
+def test_what_a_program_does_when_it_is_run_loses_no_answer_of_a_function(end):
+    assert grade(f"from dataclasses import dataclass\n{TWO_SUM}\n{end}", ["[2, 7]\n9"], ["[0, 1]"], "twoSum")
+
+
+@pytest.mark.parametrize("end", ["1 / 0", "sys.exit()\n"])
+def test_an_import_that_fails_or_exits_before_the_function_is_wrong(end):
+    assert not grade(f"import sys\n{end}\n{TWO_SUM}", ["[2, 7]\n9"], ["[0, 1]"], "twoSum")
+
+
+def test_a_function_that_exits_has_no_value():
+    assert not grade("def f(x):\n    print(1)\n    raise SystemExit(0)", ["0"], ["1"], "f")
 
 
 def test_a_wrong_value_is_wrong():
