@@ -2,8 +2,8 @@
 
 Who enforces what (bubblewrap is abbreviated bwrap):
 
-- files: bwrap mounts the interpreter, the system's libraries and numpy, all read-only. There is no other file and no
-  place to write to, not even a scratch directory: no home, no repository, no /tmp, no /dev/shm.
+- files: bwrap mounts the interpreter, the system's libraries, numpy and sortedcontainers, all read-only. There is no
+  other file and no place to write to, not even a scratch directory: no home, no repository, no /tmp, no /dev/shm.
 - secrets: bwrap itself starts with an environment of three harmless variables.
 - other processes: own pid and ipc namespaces; bwrap's own process 1 is covered in /proc.
 - network: own network namespace, and seccomp refuses socket().
@@ -52,7 +52,8 @@ STACK_BYTES = 128 * 2**20  # deep recursion through C, as in functools.cache, ne
 READY = b"ready\n"
 ENTRY = Path(__file__).with_name("sandbox_entry.py")
 ENTRY_INSIDE = "/sandbox_entry.py"
-PACKAGES = "/packages"
+PACKAGES = ("numpy", "sortedcontainers")  # what programs may import beside the standard library
+PACKAGES_INSIDE = "/packages"
 ENVIRONMENT = {"PYTHONUTF8": "1", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 # A user namespace of root's would map its user to the host's root, which RLIMIT_NPROC does not bind.
 ROOT = "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID".split()
@@ -116,6 +117,8 @@ def _sandbox_problem() -> str | None:
     release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
     if os.geteuid() != 0 and release < (5, 14):
         return f"Linux {platform.release()} cannot bound the threads of an ordinary user's sandbox, 5.14 can"
+    if missing := [name for name in PACKAGES if name not in _package_folders()]:
+        return f"programs import what is not installed (pip install {' '.join(missing)})"
     probe = "import threading\nthread = threading.Thread(target=print, args=['works'])\nthread.start()\nthread.join()"
     try:
         execution = _execute(probe, b"", Limits(seconds=START_SECONDS), sandboxed=True)
@@ -254,7 +257,9 @@ def _python(script_fd: int, limits: Limits, sandboxed: bool) -> list[str]:
     if sandboxed:
         bounds["NPROC"] = THREADS
     uid = str(random.SystemRandom().choice(UIDS)) if sandboxed and os.geteuid() == 0 else ""
-    entry, packages = (ENTRY_INSIDE, PACKAGES) if sandboxed else (str(ENTRY), str(_numpy_home() or PACKAGES))
+    entry, packages = ENTRY_INSIDE, PACKAGES_INSIDE
+    if not sandboxed:
+        entry, packages = str(ENTRY), os.pathsep.join({str(folder.parent) for folder in _package_folders().values()})
     # -S: no site-packages; -s, -P, -B: nothing of the user's, nothing beside the script, no bytecode files.
     interpreter = [str(_executable()), "-s", "-S", "-P", "-B"]
     return [
@@ -271,8 +276,9 @@ def _bubblewrap(filter_fd: int) -> list[str]:
     system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"]
     mounts = {path: path for path in [*system, str(Path(sys.base_prefix).resolve()), str(_executable())]}
     mounts[ENTRY_INSIDE] = str(ENTRY)
-    if home := _numpy_home():
-        mounts |= {f"{PACKAGES}/{name}": str(home / name) for name in ("numpy", "numpy.libs")}
+    for folder in _package_folders().values():
+        for part in (folder, folder.with_suffix(".libs")):  # shared libraries, where a package has some
+            mounts[f"{PACKAGES_INSIDE}/{part.name}"] = str(part)
     # Directories that bwrap makes on its own for a mount may be closed to other users.
     above = sorted({str(parent) for target in mounts for parent in Path(target).parents} - {"/", *mounts})
     return [
@@ -292,6 +298,6 @@ def _executable() -> Path:
 
 
 @functools.cache
-def _numpy_home() -> Path | None:
-    numpy = importlib.util.find_spec("numpy")
-    return Path(numpy.origin).parent.parent if numpy and numpy.origin else None
+def _package_folders() -> dict[str, Path]:
+    specs = {name: importlib.util.find_spec(name) for name in PACKAGES}
+    return {name: Path(spec.origin).parent for name, spec in specs.items() if spec and spec.origin}

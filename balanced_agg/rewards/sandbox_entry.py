@@ -1,6 +1,6 @@
 """What the sandbox starts: gives up the last privileges, sets the limits, reports ready, runs the script.
 
-Arguments: the file descriptor of the script, the uid to run as ("" keeps it), the directory of further packages, then
+Arguments: the file descriptor of the script, the uid to run as ("" keeps it), directories of further packages, then
 NAME=VALUE for each RLIMIT_NAME. Imports only the standard library, because nothing else is there.
 """
 
@@ -20,7 +20,7 @@ def main(script_fd: str, uid: str, packages: str, *limits: str) -> None:
         hard = resource.getrlimit(number)[1]
         bound = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
         resource.setrlimit(number, (bound, bound))
-    sys.path.append(packages)
+    sys.path += packages.split(os.pathsep)
     with open(int(script_fd), encoding="utf-8") as file:  # noqa: PTH123  a file descriptor
         script = compile(file.read(), "<script>", "exec")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -75,6 +75,7 @@ def test_no_test_runs_after_a_failed_one(monkeypatch):
         "@lru_cache(None)\ndef down(n):\n    return down(n - 1) + 1 if n else 0\n"
         "a, b = map(int, input().split())\nprint(a + b + down(20000) - 20000)",
         "import numpy as np\nprint(np.array(input().split(), dtype=int).sum())",
+        "from sortedcontainers import SortedList\nprint(sum(SortedList(map(int, input().split()))))",
     ],
 )
 def test_the_usual_ways_to_write_a_program_work(program):
@@ -233,6 +234,12 @@ def no_sandbox(monkeypatch, tmp_path):
 def test_without_bubblewrap_nothing_runs_and_the_error_says_what_to_do(no_sandbox):
     with pytest.raises(ValueError, match=r"(?s)apt-get install bubblewrap.*allow_unsandboxed_code=True"):
         grade(ADD, ["1 2"], ["3"])
+
+
+def test_a_sandbox_without_the_packages_that_programs_import_is_none(monkeypatch):
+    monkeypatch.setattr(sandbox, "PACKAGES", ("numpy", "no_such_package"))
+    monkeypatch.setattr(sandbox, "_package_folders", sandbox._package_folders.__wrapped__)
+    assert "pip install no_such_package" in sandbox._sandbox_problem.__wrapped__()
 
 
 def test_allowed_to_run_unsandboxed_it_warns_once_and_grades(no_sandbox, caplog):
