@@ -5,10 +5,12 @@ The parts of the plugin that have something to say then register it with :func:`
 
 from collections.abc import Callable
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from balanced_agg.plugin.refusal import Refusal
 from balanced_agg.plugin.wrapping import Wrapper
+
+OUR_REWARDS = "pkg://balanced_agg.rewards"
 
 _calls: list[Callable[[DictConfig], None]] = []
 
@@ -18,6 +20,22 @@ def at_launch(call: Callable[[DictConfig], None]) -> None:
     _calls.append(call)
 
 
+def leave_out_grader_options(config: DictConfig) -> None:
+    """Take the options of our graders out of a config that names another reward function, which does not know them.
+
+    configs/base.yaml gives them as interpolations of ``reward.graders``, by which they are told from the user's own of
+    the same name: hence before the config is resolved. A config without such options stays as it is.
+    """
+    function = config.reward.custom_reward_function
+    options = function.get("reward_kwargs")
+    if function.path != OUR_REWARDS and isinstance(options, DictConfig):
+        written = OmegaConf.to_container(options, resolve=False)
+        with open_dict(function):
+            function.reward_kwargs = {
+                name: value for name, value in written.items() if not str(value).startswith("${reward.graders.")
+            }
+
+
 def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
     """verl validates its config here, in the driver, before Ray starts: let the active parts refuse before it does.
 
@@ -25,6 +43,7 @@ def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: d
     hands the environment to Ray unresolved, where ``${run.dir}`` would arrive as that text.
     """
     config = kwargs["config"] if "config" in kwargs else args[0]
+    leave_out_grader_options(config)
     try:
         for call in _calls:
             call(config)

@@ -16,6 +16,7 @@ from verl.utils.device import auto_set_device
 from balanced_agg.commands.doctor.check import FAIL, Check, DoesNotCompose, described
 from balanced_agg.commands.recipes import compose_recipe
 from balanced_agg.plugin.checks import CHECKS
+from balanced_agg.plugin.launch import leave_out_grader_options
 from balanced_agg.plugin.refusal import Refusal
 
 
@@ -47,6 +48,7 @@ def examine(name: str, overrides: Sequence[str]) -> Recipe:
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
+        leave_out_grader_options(config)
         OmegaConf.resolve(config)
         auto_set_device(config)
     except (HydraException, OmegaConfBaseException) as error:

@@ -6,7 +6,7 @@ What verl's own ``validate_config`` says at that time is left to it.
 
 from omegaconf import DictConfig
 
-from balanced_agg.plugin.checks import batches, cluster, data, model, outputs, rewards, values
+from balanced_agg.plugin.checks import batches, cluster, data, model, outputs, reward_function, rewards, values
 from balanced_agg.plugin.loss import refusals
 
 # In this order. Each reads nothing but the composed config, the environment, local files and whether a cluster answers,
@@ -31,7 +31,7 @@ CHECKS = (
     data.check_steps,
     data.check_rollout_counts,
     rewards.check_graders,
-    rewards.check_reward_function,
+    reward_function.check_reward_function,
     model.check_chat_template,
     model.check_model_files,
     model.check_context,

@@ -1,18 +1,14 @@
-"""Rewards: that what the config says is read, and that there is a function, with a grader for every row."""
+"""Rewards: that what the config says is read, and that our function takes it and has a grader for every row."""
 
-import ast
-import importlib.util
 import inspect
-import symtable
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.data import parquet_files
+from balanced_agg.plugin.checks.reward_function import FUNCTION
+from balanced_agg.plugin.launch import OUR_REWARDS as OURS
 from balanced_agg.plugin.refusal import Refusal
 
-FUNCTION = "reward.custom_reward_function"
-OURS = "pkg://balanced_agg.rewards"
 # Sections of older verl scripts, and what is read in their place. verl 0.9.1 still has their keys, and ignores them.
 DEAD_SECTIONS = {
     "reward_model.reward_kwargs": "reward.reward_kwargs",
@@ -38,47 +34,6 @@ def set_keys(value: object, key: str) -> list[str]:
     if isinstance(value, DictConfig):
         return [found for name in value for found in set_keys(value[name], f"{key}.{name}")]
     return [] if value is None else [key]
-
-
-def check_reward_function(config: DictConfig) -> None:
-    """Check that the file of the reward function exists and defines it. It is parsed, not run."""
-    path, name = config.reward.custom_reward_function.path, config.reward.custom_reward_function.name
-    if path is None or ("://" in path and not path.startswith(("pkg://", "file://"))):
-        return
-    file = source_of(path)
-    if file is None or not file.is_file():
-        raise Refusal(f"{FUNCTION}.path", f"={path} does not exist", "set it to a file, or to pkg://MODULE")
-    if file.suffix != ".py":
-        return
-    try:
-        source = file.read_text()
-        tree, names = ast.parse(source), symtable.symtable(source, str(file), "exec")
-    except (SyntaxError, ValueError) as error:
-        raise Refusal(f"{FUNCTION}.path", f": {file} is no Python ({error})", "correct it") from None
-    if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree)):
-        return
-    defined = {symbol.get_name() for symbol in names.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    if name not in defined:
-        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        remedy = f"set it to one of its functions ({', '.join(functions)})"
-        raise Refusal(f"{FUNCTION}.name", f"={name} is not defined in {file}", remedy)
-    values = [
-        node.value for node in tree.body if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets)
-    ]
-    if values and isinstance(values[-1], ast.Constant | ast.List | ast.Dict | ast.Tuple | ast.Set | ast.JoinedStr):
-        what = f"={name} is {ast.unparse(values[-1])} in {file}"
-        raise Refusal(f"{FUNCTION}.name", what, "set it to a function")
-
-
-def source_of(path: str) -> Path | None:
-    """The file that verl would load, which takes ``pkg://MODULE``, ``file://PATH`` and plain paths."""
-    if not path.startswith("pkg://"):
-        return Path(path.removeprefix("file://"))
-    try:
-        found = importlib.util.find_spec(path.removeprefix("pkg://").replace("/", "."))
-    except ImportError:
-        return None
-    return Path(found.origin) if found and found.origin else None
 
 
 def check_reward_options(config: DictConfig) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from balanced_agg.plugin.guard.scores import REASON, guarded
 from balanced_agg.plugin.guard.time_limit import FREEZE_GRACE_SECONDS, end_if_frozen, with_time_limit
+from balanced_agg.plugin.launch import leave_out_grader_options
 from balanced_agg.runs import verl_keys
 
 # That of verl's rate-limited reward manager, which reads the same key.
@@ -25,6 +26,7 @@ def limit_reward_function(wrapped: Callable, instance: None, args: tuple, kwargs
     """
     import ray
 
+    leave_out_grader_options(kwargs["config"] if "config" in kwargs else args[0])  # where nothing was launched
     manager = wrapped(*args, **kwargs)
     seconds = manager.config.reward.get("timeout", DEFAULT_TIMEOUT_SECONDS)
     if manager.compute_score is not None:

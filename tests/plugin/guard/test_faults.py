@@ -50,7 +50,6 @@ def worker(request, tmp_path_factory):
     config = compose_recipe(
         "arithmetic",
         f"reward.custom_reward_function.path={folder}/reward.py",
-        "~reward.custom_reward_function.reward_kwargs",
         f"actor_rollout_ref.model.path={folder}/model",
         "reward.timeout=0.5",
     )
