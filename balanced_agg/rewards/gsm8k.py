@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from balanced_agg.rewards import answer_text
 from balanced_agg.rewards.final_answer import MAX_LINE_CHARACTERS, TAIL_CHARACTERS, after_thinking, boxed, final_answer
+from balanced_agg.rewards.maths import accepted_answers
 
 MARK = "####"
 _NUMBER = re.compile(
@@ -30,15 +31,15 @@ def stated_number(response: str) -> Fraction | None:
     return _value(last)
 
 
-def is_right(response: str, ground_truth: str) -> bool:
+def is_right(response: str, ground_truth: object) -> bool:
     """Whether the response ends in the number of the ground truth, a number or a solution with ``####``.
 
-    ValueError if the ground truth has no number.
+    Of several, as in `maths.accepted_answers`, any one. ValueError as there, and if one has no number.
     """
-    gold = _value(_NUMBER.search(ground_truth.rpartition(MARK)[2]))
-    if gold is None:
+    golds = [_value(_NUMBER.search(answer.rpartition(MARK)[2])) for answer in accepted_answers(ground_truth)]
+    if None in golds:
         raise ValueError(f"ground_truth must be a number, got {ground_truth!r}")
-    return stated_number(response) == gold
+    return stated_number(response) in golds
 
 
 def _value(match: re.Match | None) -> Fraction | None:

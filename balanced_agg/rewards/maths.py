@@ -2,7 +2,10 @@ r"""Maths answers: the final answer of a response against the accepted ones, com
 
 import ast
 import json
+import math
 import re
+from decimal import Decimal
+from numbers import Real
 
 from balanced_agg.rewards.answer_text import same_number
 from balanced_agg.rewards.final_answer import final_answer, stated_answer
@@ -35,14 +38,18 @@ def accepted_answers(ground_truth: object) -> list[str]:
     """The answers of which any one suffices.
 
     A JSON list of strings, the text of a Python list of strings, or a list or tuple of strings is a choice; any
-    other string is one answer (also ``[1, 2]``, an interval). ValueError if there is none, or anything but strings.
+    other string is one answer (also ``[1, 2]``, an interval). A finite number (int, float, numpy's scalars) is one
+    answer, in its shortest decimal writing. ValueError if there is none, or anything else.
     """
+    if isinstance(ground_truth, Real) and not isinstance(ground_truth, bool) and abs(ground_truth) < math.inf:
+        written = str(ground_truth + 0)  # without the sign of -0.0
+        ground_truth = (f"{Decimal(written):f}" if "e" in written else written).removesuffix(".0")
     if isinstance(ground_truth, str):
         answers = _written_list(ground_truth.strip()) or [ground_truth]
     elif isinstance(ground_truth, list | tuple):
         answers = list(ground_truth)
     else:
-        raise ValueError(f"ground_truth must be a string or a list of strings, got {type(ground_truth).__name__}")
+        raise ValueError(f"ground_truth must be a string, a finite number or a list of strings, got {ground_truth!r}")
     if not answers or not all(isinstance(answer, str) and answer.strip() for answer in answers):
         raise ValueError(f"ground_truth must hold one answer or several, none of them empty, got {ground_truth!r}")
     return [answer.strip() for answer in answers]

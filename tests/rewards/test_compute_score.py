@@ -2,8 +2,10 @@
 
 import json
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from balanced_agg import rewards
@@ -60,10 +62,18 @@ def test_what_verl_passes_along_is_accepted():
     )
 
 
-@pytest.mark.parametrize("data_source", ["math_500", "math_dapo"])
-def test_a_ground_truth_of_the_wrong_type_is_an_error(data_source):
+@pytest.mark.parametrize("data_source", ["math_500", "math_dapo", "gsm8k"])
+@pytest.mark.parametrize("ground_truth", [True, math.nan, None, b"8", {"answer": "8"}])
+def test_a_ground_truth_of_the_wrong_type_is_an_error(data_source, ground_truth):
     with pytest.raises(ValueError, match="ground_truth"):
-        compute_score(data_source, r"\boxed{8}", 8)
+        compute_score(data_source, r"\boxed{8}", ground_truth)
+
+
+@pytest.mark.parametrize("data_source", ["amc", "math_dapo", "gsm8k", "gsm_symbolic"])
+@pytest.mark.parametrize("ground_truth", [8, 8.0, np.int64(8), np.float32(8)])
+def test_a_ground_truth_may_be_a_number(data_source, ground_truth):
+    for answer, score in (("8", RIGHT), ("8.0", RIGHT), ("80", WRONG), ("8.5", WRONG)):
+        assert compute_score(data_source, rf"\boxed{{{answer}}}", ground_truth) == score
 
 
 def test_a_failed_grader_scores_zero_is_counted_and_logs_one_warning(monkeypatch, caplog):

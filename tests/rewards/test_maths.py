@@ -1,10 +1,12 @@
 """Claims about which answers are equal, on written examples, by property, and on every row of the real files."""
 
 import json
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -339,7 +341,22 @@ def test_a_list_of_strings_is_a_choice_and_anything_else_one_answer(ground_truth
     assert accepted_answers(ground_truth) == accepted
 
 
-@pytest.mark.parametrize("ground_truth", [5, None, "", " \n", [], ["1", ""], [1, 2], "['']"])
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        *[(5, "5"), (-3, "-3"), (0, "0"), (100, "100"), (10**400, f"{10**400}"), (12.0, "12"), (-0.0, "0")],
+        *[(0.1, "0.1"), (-2.50, "-2.5"), (1200.0, "1200"), (1e22, f"1{'0' * 22}"), (1e-7, "0.0000001")],
+        *[(np.int64(7), "7"), (np.uint8(20), "20"), (np.float64(12.0), "12"), (np.float32(0.1), "0.1")],
+    ],
+)
+def test_a_number_is_one_answer_in_its_shortest_decimal_writing(number, answer):
+    assert accepted_answers(number) == [answer]
+
+
+@pytest.mark.parametrize(
+    "ground_truth",
+    [True, np.True_, math.nan, -math.inf, np.float32("inf"), np.float64("nan"), 5j, b"5", None, "", " \n", [], ["1", ""], [1, 2], "['']"],
+)
 def test_a_ground_truth_without_answers_is_an_error(ground_truth):
     with pytest.raises(ValueError, match="ground_truth"):
         accepted_answers(ground_truth)
