@@ -355,7 +355,7 @@ def test_a_number_is_one_answer_in_its_shortest_decimal_writing(number, answer):
 
 @pytest.mark.parametrize(
     "ground_truth",
-    [True, np.True_, math.nan, -math.inf, np.float32("inf"), np.float64("nan"), 5j, b"5", None, "", " \n", [], ["1", ""], [1, 2], "['']"],
+    [True, np.True_, math.nan, -math.inf, np.float32("nan"), b"5", None, "", " \n", [], ["1", ""], [1, 2], "['']"],
 )
 def test_a_ground_truth_without_answers_is_an_error(ground_truth):
     with pytest.raises(ValueError, match="ground_truth"):
