@@ -7,6 +7,7 @@ test, because nothing of it lives on.
 """
 
 import json
+import time
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 
 from balanced_agg.rewards import sandbox, sandbox_fusion
 from balanced_agg.rewards.code_blocks import last_program
+from balanced_agg.rewards.errors import GraderFailed
 from balanced_agg.rewards.sandbox import Limits
 
 TEST_SECONDS = 6.0  # LiveCodeBench's own limit
-PROGRAM_SECONDS = 300.0  # over all tests; LiveCodeBench has none but the tests' together
+PROGRAM_SECONDS = 180.0  # over all tests; LiveCodeBench has none but the tests' together
+# Of one call of `grade_code`, all waiting included. reward.timeout must be longer; 300 is its default.
+GRADE_SECONDS = 290.0
 RUNNER = Path(__file__).with_name("code_runner.py").read_text(encoding="utf-8")
 
 
@@ -33,33 +37,51 @@ def grade_code(
     """Whether the program in `response` passes all tests of `ground_truth`; without a program, it does not.
 
     A test fails on another answer than the expected one, on an uncaught exception, and beyond its limits (6 s, 2 GiB of
-    address space, 64 threads, no second process, no files); the first failed test is the last one run. With
-    `sandbox_fusion_url` programs run there and nowhere else, under the limits of that service.
+    address space, 64 threads, no second process, no files); the first failed test is the last one run, and tests that
+    take more than PROGRAM_SECONDS together fail. With `sandbox_fusion_url` programs run there and nowhere else, under
+    the limits of that service, at most `sandbox_fusion_max_concurrent` at once for each process.
 
-    ValueError for a ground truth that holds no tests, and where there is no sandbox (see `sandbox.check_sandbox`).
-    GraderFailed if the sandbox or the service failed, not the program.
+    Only what a program runs counts against it. It waits once for a free place, which it keeps for all its tests; and
+    no test starts so late that the call could take more than GRADE_SECONDS. So it is the program that fails, by
+    PROGRAM_SECONDS, or the grader, by waiting: a `reward.timeout` above GRADE_SECONDS strikes neither.
+
+    ValueError for a ground truth that holds no tests, for a number of `sandbox_fusion_max_concurrent` or
+    `sandbox_fusion_memory_mb` below 1, and where there is no sandbox (see `sandbox.check_sandbox`).
+    GraderFailed if the sandbox or the service failed, not the program, or the time was spent waiting for them.
     """
+    last_start = time.monotonic() + GRADE_SECONDS - sandbox.START_SECONDS - TEST_SECONDS
+    for key, number in (
+        ("sandbox_fusion_max_concurrent", sandbox_fusion_max_concurrent),
+        ("sandbox_fusion_memory_mb", sandbox_fusion_memory_mb),
+    ):
+        if number < 1:
+            raise ValueError(f"reward_kwargs.{key}={number}: set it to at least 1")
     tests, fn_name = read_tests(ground_truth)
     program = last_program(response)
     if program is None:
         return False
     if sandbox_fusion_url:
-        execute = partial(sandbox_fusion.execute, url=sandbox_fusion_url, max_concurrent=sandbox_fusion_max_concurrent)
+        place = sandbox_fusion.place(last_start, sandbox_fusion_url, sandbox_fusion_max_concurrent)
+        execute = partial(sandbox_fusion.execute, url=sandbox_fusion_url)
         memory_bytes = sandbox_fusion_memory_mb * 2**20
     else:
+        place = sandbox.place(last_start)
         execute = partial(sandbox.execute, allow_unsandboxed=allow_unsandboxed_code)
         memory_bytes = Limits.memory_bytes
     script = f"{RUNNER}\n\nrun({program!a}, {fn_name!r})\n"
     seconds = 0.0
-    for stdin, expected in tests:
-        # An output of more than twice the expected length is wrong, whatever its white space.
-        limits = Limits(TEST_SECONDS, memory_bytes, output_bytes=2**20 + 2 * len(json.dumps(expected)))
-        execution = execute(script, stdin.encode(), limits)
-        seconds += execution.seconds
-        if not execution.completed or seconds > PROGRAM_SECONDS:
-            return False
-        if not (same_text if fn_name is None else same_value)(execution.output, expected):
-            return False
+    with place:
+        for number, (stdin, expected) in enumerate(tests):
+            if time.monotonic() > last_start:
+                raise GraderFailed(f"no time was left after {number} of {len(tests)} tests, which took {seconds:.0f} s")
+            # An output of more than twice the expected length is wrong, whatever its white space.
+            limits = Limits(TEST_SECONDS, memory_bytes, output_bytes=2**20 + 2 * len(json.dumps(expected)))
+            execution = execute(script, stdin.encode(), limits)
+            seconds += execution.seconds
+            if not execution.completed or seconds > PROGRAM_SECONDS:
+                return False
+            if not (same_text if fn_name is None else same_value)(execution.output, expected):
+                return False
     return True
 
 

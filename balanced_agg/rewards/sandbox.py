@@ -33,6 +33,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 ALLOW_UNSANDBOXED = "reward.custom_reward_function.reward_kwargs.allow_unsandboxed_code=True"
 START_SECONDS = 60.0  # for bwrap and the interpreter to start
+POLL_SECONDS = 0.02  # between two looks for a free place
 THREADS = 64
 STACK_BYTES = 128 * 2**20  # deep recursion through C, as in functools.cache, needs more than the usual 8 MiB
 READY = b"ready\n"
@@ -60,6 +62,8 @@ ROOT = "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID".split()
 ORDINARY = "--unshare-user --uid 65534 --gid 65534 --cap-drop ALL".split()
 # systemd's range of dynamic users. One for each sandbox of root's, because RLIMIT_NPROC counts by uid.
 UIDS = range(61184, 65520)
+
+_line = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Execution:
 
 
 def execute(script: str, stdin: bytes, limits: Limits, *, allow_unsandboxed: bool = False) -> Execution:
-    """Run `script` in a new sandbox; as many run at once on this machine as it has cores for this process, others wait.
+    """Run `script` in a new sandbox. The caller sees to it that not too many run at once (see `place`).
 
     Without a working sandbox: ValueError, or, given `allow_unsandboxed`, a run under resource limits only.
     GraderFailed if the sandbox did not get as far as the script.
@@ -94,8 +98,7 @@ def execute(script: str, stdin: bytes, limits: Limits, *, allow_unsandboxed: boo
             raise
         _warn_unsandboxed()
         sandboxed = False
-    with _slot():
-        return _execute(script, stdin, limits, sandboxed)
+    return _execute(script, stdin, limits, sandboxed)
 
 
 def check_sandbox() -> None:
@@ -138,26 +141,37 @@ def _warn_unsandboxed() -> None:
 
 
 @contextmanager
-def _slot() -> Iterator[None]:
-    """One of as many slots as there are cores, shared by this user's processes: verl grades in several."""
-    folder = Path(tempfile.gettempdir()) / f"balanced_agg_sandboxes_{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    slots = [folder / str(number) for number in range(len(os.sched_getaffinity(0)))]
-    random.SystemRandom().shuffle(slots)
-    free = (lock for slot in slots if (lock := _lock(slot, wait=False)))
-    with next(free, None) or _lock(slots[0], wait=True):
+def place(deadline: float) -> Iterator[None]:
+    """Hold one of as many places as this process has cores; all processes of this user share them.
+
+    Of the threads of a process, one looks for a free place at a time and the others stand in line behind it.
+    GraderFailed if no place is free by `deadline`, in seconds of `time.monotonic`.
+    """
+    lock = None
+    if _line.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        try:
+            while not (lock := _free_place()) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+        finally:
+            _line.release()
+    if not lock:
+        raise GraderFailed("no sandbox was free in time: fewer programs must be graded at once (reward.num_workers)")
+    with lock:
         yield
 
 
-def _lock(path: Path, wait: bool) -> IO[str] | None:
-    """The file at `path`, locked until it is closed; None if it is locked already and not to be waited for."""
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+def _free_place() -> IO[str] | None:
+    """A file, locked until it is closed; None if all are."""
+    folder = Path(tempfile.gettempdir()) / f"balanced_agg_sandboxes_{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for number in range(len(os.sched_getaffinity(0))):
+        file = (folder / str(number)).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            file.close()
+    return None
 
 
 def _execute(script: str, stdin: bytes, limits: Limits, sandboxed: bool) -> Execution:

@@ -5,6 +5,9 @@ verl's own client is not used: it scores a service that fails as a wrong answer,
 
 import functools
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -18,8 +21,23 @@ RETRY = Retry(total=3, status_forcelist=[502, 503, 504], allowed_methods=None, b
 QUEUE_SECONDS = 60.0
 
 
-def execute(script: str, stdin: bytes, limits: Limits, url: str, max_concurrent: int) -> Execution:
-    """Run `script` on the service at `url`, with at most `max_concurrent` requests of this process under way.
+@contextmanager
+def place(deadline: float, url: str, max_concurrent: int) -> Iterator[None]:
+    """Hold one of `max_concurrent` places of this process for requests to the service at `url`.
+
+    GraderFailed if none is free by `deadline`, in seconds of `time.monotonic`.
+    """
+    places = _places(url, max_concurrent)
+    if not places.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise GraderFailed("no request to Sandbox Fusion was free in time: raise reward.sandbox_fusion.max_concurrent")
+    try:
+        yield
+    finally:
+        places.release()
+
+
+def execute(script: str, stdin: bytes, limits: Limits, url: str) -> Execution:
+    """Run `script` on the service at `url`. The caller sees to it that not too many run at once (see `place`).
 
     GraderFailed if the service cannot be reached, refuses, or reports an error of its own.
     """
@@ -34,7 +52,7 @@ def execute(script: str, stdin: bytes, limits: Limits, url: str, max_concurrent:
         "fetch_files": [],
     }
     try:
-        with _slots(url, max_concurrent), requests.Session() as session:
+        with requests.Session() as session:
             session.mount(url, HTTPAdapter(max_retries=RETRY))
             response = session.post(url, json=request, timeout=2 * limits.seconds + QUEUE_SECONDS)
             response.raise_for_status()
@@ -50,5 +68,5 @@ def execute(script: str, stdin: bytes, limits: Limits, url: str, max_concurrent:
 
 
 @functools.cache
-def _slots(url: str, max_concurrent: int) -> threading.BoundedSemaphore:
+def _places(url: str, max_concurrent: int) -> threading.BoundedSemaphore:
     return threading.BoundedSemaphore(max_concurrent)
