@@ -48,6 +48,9 @@ def check_reward_options(config: DictConfig) -> None:
             raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f" is no option of {OURS}", "remove it")
         if name in ("time_limit", "processes") and not (isinstance(value, int | float) and value > 0):
             raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f"={value}", "set it to a number above 0")
+        countable = value is None or (isinstance(value, int) and value >= 1)
+        if name in ("sandbox_fusion_max_concurrent", "sandbox_fusion_memory_mb") and not countable:
+            raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f"={value}", "set it to a whole number of at least 1")
 
     manager, settings = config.reward.reward_manager, config.reward.get("reward_kwargs") or {}
     penalty = settings.get("overlong_buffer_cfg") or {}
@@ -80,7 +83,7 @@ def check_group_filter(config: DictConfig) -> None:
 
 
 def check_graders(config: DictConfig) -> None:
-    """Check that every data source in local parquet files has a grader, and that programs have a sandbox.
+    """Check that every data source in local parquet files has a grader, and that programs have a sandbox and time.
 
     Only where the rewards are ours.
     """
@@ -93,10 +96,24 @@ def check_graders(config: DictConfig) -> None:
 
     options = config.reward.custom_reward_function.get("reward_kwargs") or {}
     for key, file in parquet_files(config):
+        sources = []
         try:
             if "data_source" in pq.read_schema(file).names:
-                for source in pq.read_table(file, columns=["data_source"])["data_source"].unique().to_pylist():
-                    check_source(source, **options)
+                sources = pq.read_table(file, columns=["data_source"])["data_source"].unique().to_pylist()
+            for source in sources:
+                check_source(source, **options)
         except ValueError as error:
             remedy = f"set {key} to other files, or {FUNCTION}.path to a function that grades these"
             raise Refusal(key, f": {file}: {error}", remedy) from None
+        if "livecodebench" in sources:
+            check_program_time(config)
+
+
+def check_program_time(config: DictConfig) -> None:
+    """Check that the time limit of the reward function does not end a program's tests before their own limit does."""
+    from balanced_agg.rewards.code import GRADE_SECONDS
+
+    seconds = config.reward.get("timeout")
+    if seconds is not None and seconds <= GRADE_SECONDS:
+        what = f"={seconds:g} s may end before the tests of a program"
+        raise Refusal("reward.timeout", what, f"set it to a number above {GRADE_SECONDS:g}")
