@@ -4,11 +4,30 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 Row = dict[str, Any]
 
-PICTURE = re.compile(r"<img|<image|!\[|\\includegraphics", re.IGNORECASE)
+# A "![" right after a letter or a number is a factorial, unless a link follows.
+PICTURE = re.compile(
+    r"<img\b|<image(?:[\s_-]?\d*\s*/?>|\s+\w+=)|(?<![\w)}\]$!])!\[|!\[[^\]]*\]\([^)\s]*[./:][^)]*\)"
+    r"|\\includegraphics\*?\s*(?:\[[^\]]*\]\s*)*\{(?![^}]*\}\s*\\nonessentialimage)",
+    re.IGNORECASE,
+)
+# A part that is solved in the problem's text: what its solution shows is not needed for the next part.
+SOLVED_PART = re.compile(r"^[ \t]*Solution:.*?(?=^[ \t]*(?:Final answer:|Subproblem \d+:))", re.DOTALL | re.MULTILINE)
+BOX = "Let's think step by step and output the final answer within \\boxed{}."
+# What data sets in verl's schema put before and behind a question …
+INSTRUCTIONS = re.compile(
+    r"\A(?:Please )?(?:solve|answer) (?:the|this) (?:following )?(?:math(?:s|ematical)? )?(?:problem|question)\b[^\n]*"
+    r"(?:step by step|boxed|Answer:)[^\n]*\n+"
+    r"|\s*(?<!\S)(?:Let'?s think|Let us think|Please (?:reason|think|put|provide)|(?:Remember to )?put (?:your|the))\b"
+    r"[^\n]{0,120}(?:\\boxed|####|Answer:)[^\n]{0,40}\Z",
+    re.IGNORECASE,
+)
+# … and what is left of those that are not like that.
+INSTRUCTION = re.compile(r"\\boxed\s*\{\s*\}|step by step|####|Answer:|<\|im_|<think>|<answer>", re.IGNORECASE)
 
 
 class Unusable(Exception):
@@ -74,14 +93,18 @@ def pick(row: Row, *names: str) -> Any:
 
 
 def text(value: Any, what: str) -> str:
-    """A field as text without outer white space; "" for a missing one. Unusable for lists, booleans and the like."""
+    """A field as text without outer white space; "" for a missing one. Unusable for lists, booleans and the like.
+
+    A number is what its source writes, as far as that is known: JSON's 12.0 stays that. A column of floats does not
+    know, and 12.0 in it becomes 12, since integers with a gap among them are floats, too.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return str(value)
     raise Unusable(f"the {what} is not text but {type(value).__name__}")
 
@@ -99,6 +122,43 @@ def identifier(row: Row, *names: str) -> str:
     return next((str(row[name]) for name in names if row.get(name) is not None), "")
 
 
+def is_message(message: object) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+
+
+def in_verl_schema(row: Row) -> bool:
+    return "prompt" in row and isinstance(row.get("reward_model"), dict)
+
+
+def unwrapped(row: Row) -> Row:
+    """A row in verl's schema as one of problem, answer and what else is known of it; any other row as it is.
+
+    The problem is the row's own raw text if it has that, else the prompt without the instructions around it; such as
+    INSTRUCTIONS does not know stay. Unusable if the prompt is not one question.
+    """
+    if not in_verl_schema(row) or any(name.lower() in ("problem", "question") for name in row):
+        return row
+    known = row["extra_info"] if isinstance(row.get("extra_info"), dict) else {}
+    question = next((known[name] for name in ("raw_problem", "problem", "question") if known.get(name)), None)
+    if not isinstance(question, str):
+        messages = row["prompt"]
+        if not isinstance(messages, list) or not all(map(is_message, messages)):
+            raise Unusable("the prompt is not a list of messages")
+        asked = [message["content"] for message in messages if message["role"] != "system"]
+        if len(asked) != 1:
+            raise Unusable("the prompt is not one question")
+        question = INSTRUCTIONS.sub("", asked[0].strip())
+    answer = pick(row["reward_model"], "ground_truth")
+    if isinstance(answer, list) and len(answer) == 1:
+        (answer,) = answer
+    return {
+        **{name: question for name in ("problem", "question")},
+        **{name: answer for name in ("answer", "final_answer")},
+        **{name: known.get(name) for name in ("unit", "answer_type")},
+        "id": identifier(known, "id", "index"),
+    }
+
+
 def boxed_problem(problem: str, answer: str, **further: Any) -> Problem:
     r"""A maths problem whose prompt asks for the answer in a box. Unusable if the problem refers to a picture.
 
@@ -111,14 +171,14 @@ def boxed_problem(problem: str, answer: str, **further: Any) -> Problem:
     A policy trained on DAPO-Math-17k, whose prompts ask for a last line "Answer: 7", is thus validated on a prompt that
     it was not trained on. If it answers in its own way all the same, that counts: the maths grader reads both.
     """
-    if PICTURE.search(problem):
+    if PICTURE.search(SOLVED_PART.sub("", problem)):
         raise Unusable("needs a picture")
-    content = f"{problem} Let's think step by step and output the final answer within \\boxed{{}}."
-    return Problem([{"role": "user", "content": content}], answer, **further)
+    return Problem([{"role": "user", "content": f"{problem} {BOX}"}], answer, **further)
 
 
 def boxed_row(row: Row) -> Problem:
-    """A row with a problem and one answer, whichever of their usual names the fields have."""
+    """A row with a problem and one answer, whichever of their usual names the fields have, or in verl's schema."""
+    row = unwrapped(row)
     return boxed_problem(
         required(row, "problem", "question"),
         required(row, "answer", "final_answer"),

@@ -11,9 +11,11 @@ from balanced_agg.data.dataset import (
     boxed_problem,
     boxed_row,
     identifier,
+    is_message,
     pick,
     required,
     text,
+    unwrapped,
 )
 
 from balanced_agg.rewards.final_answer import braced
@@ -35,11 +37,8 @@ def dapo_problem(row: Row) -> Problem:
     )
 
 
-def is_message(message: object) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
-
-
 def olympiad_problem(row: Row) -> Problem:
+    row = unwrapped(row)
     modality = text(row.get("modality"), "modality")
     if modality and modality.lower() != "text-only":
         raise Unusable("needs a picture")
@@ -61,6 +60,7 @@ def olympiad_problem(row: Row) -> Problem:
 
 def minerva_problem(row: Row) -> Problem:
     """The answer is a text, a list of forms each of which is accepted, or only in the solution's last box."""
+    row = unwrapped(row)
     given = pick(row, "answer", "solution")
     forms = [text(form, "answer") for form in (given if isinstance(given, list) else [given])]
     if "answer" not in row or not any(forms):
@@ -145,6 +145,7 @@ OLYMPIADBENCH = Dataset(
     files="OE_TO_maths_en_COMP/*.parquet",
     k=4,
     problems=(674, 675),
+    aliases=("olympiad",),
 )
 MINERVA = Dataset(
     name="minerva",

@@ -15,18 +15,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable
+from balanced_agg.data.control_characters import restore, restore_row
+from balanced_agg.data.dataset import BOX, INSTRUCTION, Dataset, Problem, Row, Unusable, in_verl_schema
 from balanced_agg.data.sources import find_source, sha256_of
 
 import balanced_agg
 from balanced_agg.atomic_write import atomic_write
 
 # Raise it when the same source would give other rows; files of older versions are then written anew.
-VERSION = 1
+VERSION = 2
 LONGEST_PROMPT = 100_000  # characters; far above any real problem, and slow to tokenize
 EXAMPLES = 5  # rows named in the manifest for each reason
 ROW_GROUP_BYTES = 64 * 2**20  # LiveCodeBench's tests do not fit into memory at once
 REPEATED, CONFLICTING = "repeats an earlier row", "same prompt, another answer"
+CONTROL_CHARACTERS = "have a control character where LaTeX may have had a backslash"
+INSTRUCTED = "ask in words of their own for the form of the answer, besides ours"
 
 EXTRA_INFO = [("index", pa.int64()), *((name, pa.string()) for name in ("split", "id", "unit", "answer_type"))]
 COLUMNS = [
@@ -40,20 +43,40 @@ TRAINING = pa.schema(COLUMNS)
 BENCHMARK = pa.schema([*COLUMNS, ("__rollout_n__", pa.int64())])
 
 
+Reasons = dict[str, dict[str, Any]]  # reason -> rows, examples
+
+
 @dataclass
 class Tally:
     """What became of the rows of a source: `source_rows` = rows written + rows dropped."""
 
     source_rows: int = 0
     problems: int = 0  # distinct, those with conflicting answers included
-    dropped: dict[str, dict[str, Any]] = field(default_factory=dict)  # reason -> rows, examples
+    dropped: Reasons = field(default_factory=dict)
     conflicting: set[int] = field(default_factory=set)  # indices of first rows whose prompt has another answer later
+    backslashes: Reasons = field(default_factory=dict)  # restored, by the source's column
+    doubts: Reasons = field(default_factory=dict)
+    verl_sources: set[str] = field(default_factory=set)  # `data_source` of the rows that came in verl's schema
 
     def drop(self, reason: str, row: str) -> None:
-        entry = self.dropped.setdefault(reason, {"rows": 0, "examples": []})
-        entry["rows"] += 1
-        if len(entry["examples"]) < EXAMPLES:
-            entry["examples"].append(row)
+        note(self.dropped, reason, row)
+
+    def unusable(self) -> int:
+        return sum(entry["rows"] for reason, entry in self.dropped.items() if reason not in (REPEATED, CONFLICTING))
+
+    def warnings(self) -> list[str]:
+        return [f"{entry['rows']} rows that {what}: {named(entry)}" for what, entry in self.doubts.items()]
+
+
+def note(reasons: Reasons, reason: str, row: str) -> None:
+    entry = reasons.setdefault(reason, {"rows": 0, "examples": []})
+    entry["rows"] += 1
+    if len(entry["examples"]) < EXAMPLES:
+        entry["examples"].append(row)
+
+
+def named(entry: dict[str, Any]) -> str:
+    return ", ".join(entry["examples"] + ["…"] * (entry["rows"] > len(entry["examples"])))
 
 
 @dataclass(frozen=True)
@@ -66,7 +89,7 @@ class Prepared:
 def prepare(
     dataset: Dataset,
     out: Path,
-    path: Path | None = None,
+    path: Path | list[Path] | None = None,
     expect: int | None = None,
     only_one: bool = True,
     progress: Callable[[Iterable[Row], int | None], Iterable[Row]] = lambda rows, total: rows,
@@ -77,7 +100,7 @@ def prepare(
     write both again. The same source gives the same bytes.
 
     Args:
-        path: file or folder to read in place of the hub.
+        path: file or folder to read in place of the hub, or several that make up the data set.
         expect: number of distinct problems that the source must have.
         only_one: `path` is for this data set alone.
         progress: wraps the rows as they are read; gets their number if it is known.
@@ -103,7 +126,7 @@ def prepare(
         if tally.problems == len(tally.conflicting):
             reasons = "; ".join(f"{entry['rows']} x {reason}" for reason, entry in tally.dropped.items())
             raise ValueError(f"none of the {tally.source_rows} rows can be used: {reasons or 'there are none'}")
-        warning = check_count(dataset, tally.problems, expect, from_hub=path is None)
+        warning = check_count(dataset, tally, expect, from_hub=not path)
         sha256 = sha256_of(temporary)
     manifest = {
         "name": dataset.name,
@@ -119,7 +142,9 @@ def prepare(
         "problems": tally.problems,
         "conflicting_prompts": len(tally.conflicting),
         "dropped": tally.dropped,
-        "warnings": [warning] if warning else [],
+        "restored_backslashes": tally.backslashes,
+        "verl_data_sources": sorted(tally.verl_sources),
+        "warnings": [warning] * bool(warning) + tally.warnings(),
         "created_by": f"balanced_agg {balanced_agg.__version__}, pyarrow {pa.__version__}",
     }
     with atomic_write(manifest_path) as temporary:
@@ -135,8 +160,10 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
     first_of: dict[bytes, tuple[int, str, bytes]] = {}  # problem -> index, name and answer of its first row
     for index, row in enumerate(rows):
         tally.source_rows += 1
+        # In programs a form feed or a tab is one.
+        restored = restore_row(row) if dataset.ability == "math" else row
         try:
-            problem = dataset.convert(row)
+            problem = dataset.convert(restored)
             if sum(len(message["content"]) for message in problem.messages) > LONGEST_PROMPT:
                 raise Unusable(f"the prompt is longer than {LONGEST_PROMPT} characters")
         except Unusable as reason:
@@ -147,6 +174,7 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
         first, first_name, first_answer = first_of.setdefault(key, (index, name, answer))
         if first == index:
             tally.problems += 1
+            look_at(row, restored, problem, f"row {index}", tally)
             yield verl_row(dataset, problem, index)
         elif answer == first_answer:
             tally.drop(REPEATED, name)
@@ -155,6 +183,22 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
                 tally.conflicting.add(first)
                 tally.drop(CONFLICTING, first_name)
             tally.drop(CONFLICTING, name)
+
+
+def look_at(row: Row, restored: Row, problem: Problem, name: str, tally: Tally) -> None:
+    """Note what was changed in a row that is kept, and what in it is doubtful."""
+    for column in row:
+        if restored[column] != row[column]:
+            note(tally.backslashes, column, name)
+    if in_verl_schema(row):
+        tally.verl_sources.add(str(row.get("data_source")))
+        question = problem.messages[-1]["content"].removesuffix(BOX)
+        if problem.messages != row["prompt"] and (found := INSTRUCTION.search(question)):
+            note(tally.doubts, INSTRUCTED, f"{name} ({found[0]})")
+    texts = [("prompt", message["content"]) for message in problem.messages] + [("ground_truth", problem.ground_truth)]
+    for column, text in texts if restored is not row else ():
+        if doubtful := restore(text, column == "ground_truth")[1]:
+            note(tally.doubts, CONTROL_CHARACTERS, f"{name}, {column}: {doubtful[0]!r}")
 
 
 def verl_row(dataset: Dataset, problem: Problem, index: int) -> Row:
@@ -205,9 +249,12 @@ def drop_rows(path: Path, indices: set[int]) -> None:
             writer.write_table(group.filter(pc.invert(dropped)))
 
 
-def check_count(dataset: Dataset, found: int, expect: int | None, from_hub: bool) -> str | None:
-    """A warning if the source has another number of problems than it should; ValueError where that is an error."""
-    allowed = dataset.problems if expect is None else (expect,)
+def check_count(dataset: Dataset, tally: Tally, expect: int | None, from_hub: bool) -> str | None:
+    """A warning if the source has another number of problems than it should; ValueError where that is an error.
+
+    Its rows that cannot be used are problems all the same: a source that has them is not incomplete.
+    """
+    found, allowed = tally.problems, dataset.problems if expect is None else (expect,)
     if not allowed or found in allowed:
         return None
     message = f"expected {' or '.join(map(str, allowed))} distinct problems, found {found}"
@@ -215,7 +262,11 @@ def check_count(dataset: Dataset, found: int, expect: int | None, from_hub: bool
         raise ValueError(f"{message}: give the right source, or --expect {found}")
     if dataset.asserted and from_hub:
         raise ValueError(f"{message}: {dataset.source} has changed; --expect {found} accepts it")
-    return f"{message}: this is an incomplete copy of {dataset.source}"
+    if found > max(allowed):
+        return f"{message}: this is more than {dataset.source}"
+    if unusable := tally.unusable():
+        message += f" besides {unusable} rows that cannot be used"
+    return message if found + unusable in allowed else f"{message}: this is an incomplete copy of {dataset.source}"
 
 
 def intact_manifest(parquet: Path, manifest_path: Path) -> dict[str, Any] | None:

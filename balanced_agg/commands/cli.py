@@ -206,7 +206,9 @@ def prepare(
         Path | None,
         typer.Option(help="Folder to write to.", show_default="artifacts/data; what is no data set, beside it"),
     ] = None,
-    source: Annotated[Path | None, typer.Option(help="File or folder to read instead of the hub.")] = None,
+    source: Annotated[
+        list[Path] | None, typer.Option(help="File or folder to read instead of the hub; several for one set's parts.")
+    ] = None,
     expect: Annotated[int | None, typer.Option(help="Number of distinct problems that the source must have.")] = None,
     regime: Annotated[
         str | None, typer.Option(help="For arithmetic: length_gap or length_spread.", show_default="length_gap")
@@ -220,7 +222,7 @@ def prepare(
     """
     from balanced_agg.commands.prepare import run
 
-    raise typer.Exit(run(names or [], out, source, expect, regime, seed, as_json))
+    raise typer.Exit(run(names or [], out, source or [], expect, regime, seed, as_json))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import messages, print_json, print_table, progress
 from balanced_agg.data.arithmetic import prepare_arithmetic
 from balanced_agg.data.dataset import Row
-from balanced_agg.data.prepare import Prepared, prepare
+from balanced_agg.data.prepare import Prepared, named, prepare
 from balanced_agg.data.registry import CHOICES, about, chosen
 from balanced_agg.data.smollm2_135m import write_model
 from balanced_agg.data.sources import HubUnavailable
@@ -28,7 +28,7 @@ HEADER = ("name", "", "file", "sha256", "rows", "dropped")
 def run(
     names: list[str],
     out: Path | None,
-    source: Path | None,
+    source: list[Path],
     expect: int | None,
     regime: str | None,
     seed: int | None,
@@ -62,7 +62,7 @@ def run(
 
 
 def plan(
-    names: list[str], out: Path | None, source: Path | None, expect: int | None, regime: str | None, seed: int | None
+    names: list[str], out: Path | None, source: list[Path], expect: int | None, regime: str | None, seed: int | None
 ) -> dict[str, Callable[[], Iterable[Prepared]]]:
     """What there is to prepare, by name. ValueError for an unknown name, and for an option that does not fit."""
     if not names:
@@ -85,6 +85,8 @@ def plan(
     if source and not readable:
         raise ValueError(f"{', '.join(names)} is generated: leave --source out")
     only_one, folder = len(readable) == 1, out or artifacts / "data"
+    if len(source) > 1 and not only_one:
+        raise ValueError("several --source are the parts of one data set: prepare it alone, or give one folder for all")
     options = (folder, source, expect, only_one)
     return {
         dataset.name: lambda dataset=dataset: [prepare(dataset, *options, partial(with_progress, dataset.name))]
@@ -100,8 +102,11 @@ def remarks(done: Prepared) -> Iterator[str]:
     if manifest.get("conflicting_prompts"):
         yield f"{manifest['conflicting_prompts']} prompts with conflicting answers dropped"
     for reason, entry in manifest.get("dropped", {}).items():
-        more = ["…"] if entry["rows"] > len(entry["examples"]) else []
-        yield f"{entry['rows']} rows dropped, {reason}: {', '.join(entry['examples'] + more)}"
+        yield f"{entry['rows']} rows dropped, {reason}: {named(entry)}"
+    for column, entry in manifest.get("restored_backslashes", {}).items():
+        yield f"{entry['rows']} rows with LaTeX backslashes restored in {column}: {named(entry)}"
+    if manifest.get("verl_data_sources"):
+        yield f"source in verl's schema, data_source {', '.join(map(repr, manifest['verl_data_sources']))}"
 
 
 def row(done: Prepared) -> tuple[str, ...]:

@@ -65,6 +65,45 @@ def test_dropped_rows_and_warnings_are_told(tmp_path):
         assert "WARNING: expected 500 distinct problems, found 2" in result.stderr
 
 
+def test_the_two_halves_of_aime_2025_are_two_sources_or_one_folder(tmp_path):
+    halves = [[{"problem": f"Find {half}{number}.", "answer": str(number)} for number in range(15)] for half in "ab"]
+    one, two = (
+        write_jsonl(tmp_path / "in" / f"aime2025-{part}.jsonl", rows)
+        for part, rows in zip(("I", "II"), halves, strict=True)
+    )
+    for sources in ((one, two), (tmp_path / "in",)):
+        result = invoke(
+            "aime_2025", *(word for path in sources for word in ("--source", path)), "--out", tmp_path, "--json"
+        )
+        assert result.exit_code == 0, result.output
+        (entry,) = json.loads(result.stdout)["prepared"]
+        assert entry["rows"] == 30 and entry["warnings"] == [] and len(entry["source_files"]) == 2
+    result = invoke("aime_2025", "math_500", "--source", one, "--source", two)
+    assert result.exit_code == 2 and "parts of one data set" in result.output
+
+
+def test_what_was_changed_is_told(tmp_path):
+    row = {
+        "data_source": "published",
+        "prompt": [{"role": "user", "content": "Is $\triangle ABC$ or $a\nu$ it?"}],
+        "reward_model": {"style": "rule", "ground_truth": 142.0},
+    }
+    result = invoke("aime_2025", "--source", write_parquet(tmp_path / "rows.parquet", [row]), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stderr.split())
+    assert "1 rows with LaTeX backslashes restored in prompt: row 0" in told
+    assert "source in verl's schema, data_source 'published'" in told
+    assert "1 rows that have a control character" in told and "row 0, prompt" in told
+
+
+def test_a_torn_file_is_one_line_without_a_traceback(tmp_path):
+    source = tmp_path / "torn.jsonl"
+    source.write_text('{"problem": "a", "answer": 1}\n{"problem": "b", "ans')
+    result = invoke("math_500", "--source", source, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and result.exception.args == (1,)
+    assert "torn.jsonl cannot be read: line 2" in " ".join(result.stderr.split())
+
+
 def test_one_failure_leaves_the_others_done(tmp_path, folder):
     write_jsonl(folder / "minerva.jsonl", [{"reply": "1"}])
     (folder / "minerva.parquet").unlink()

@@ -39,7 +39,10 @@ def test_field_names_of_all_copies_are_read(dataset, problem, answer):
     assert converted.ground_truth == "025"
 
 
-@pytest.mark.parametrize("answer, ground_truth", [(25, "25"), (73.0, "73"), (0.5, "0.5"), (" 7 \n", "7")])
+@pytest.mark.parametrize(
+    "answer, ground_truth",
+    [(25, "25"), (73.0, "73"), (2.0**70, "1.1805916207174113e+21"), (0.5, "0.5"), (" 7 \n", "7")],
+)
 def test_answer_becomes_its_text(answer, ground_truth):
     assert AIME_2024.convert({"Problem": "Find it.", "Answer": answer}).ground_truth == ground_truth
 
@@ -60,9 +63,103 @@ def test_missing_field_is_named_with_those_found():
         MATH_500.convert({"problem": "Find it.", "reply": "1"})
 
 
-def test_problem_with_a_picture_is_unusable():
-    with pytest.raises(Unusable, match="picture"):
-        POLARIS.convert({"problem": "See ![](https://example.org/a.png).", "answer": "1"})
+PICTURE = r"\includegraphics[width=3cm]{a.jpg}"
+SOLVED = f"Preamble: Two parts.\n\nSubproblem 0: How much?\n\nSolution: See\n{PICTURE}\nand \\boxed{{3}}."
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "See ![](https://example.org/a.png).",
+        "as shown![figure 1](images/1.png)",
+        "![alt] shows it",
+        'Look: <img src="a.png">',
+        "See <image_1> and <image>.",
+        f"Find the angle in {PICTURE}.",
+        f"Preamble: {PICTURE}\n\nSubproblem 0: How much?\n\nSolution: 3\n\nFinal answer: 3.\n\nSubproblem 1: And now?",
+        f"{SOLVED}\n\nFinal answer: 3.\n\nSubproblem 1: And in this?\n{PICTURE}",
+        SOLVED,
+    ],
+)
+def test_problem_whose_question_has_a_picture_is_unusable(problem):
+    for dataset in (POLARIS, MINERVA, OLYMPIADBENCH):
+        with pytest.raises(Unusable, match="picture"):
+            dataset.convert({"problem": problem, "answer": "1"})
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        f"{SOLVED}\n\nFinal answer: The final answer is 3.\n\nSubproblem 1: And twice that?",
+        f"{SOLVED}\n\nSubproblem 1: And twice that?",
+        f"Twice this?\n{PICTURE}\n\\nonessentialimage\nThat is the question.",
+        "What does the command \\includegraphics do?",
+        "Simplify $n![(n+1)! - n!]$ for $a<image(f)$.",
+        "[asy]\ndraw((0,0)--(1,1));\n[/asy]\nHow long is it?",
+    ],
+)
+def test_text_that_only_mentions_a_picture_is_a_problem(problem):
+    for dataset in (POLARIS, MINERVA, OLYMPIADBENCH):
+        assert dataset.convert({"problem": problem, "answer": "1"}).messages[0]["content"] == problem + BOX
+
+
+def shipped(content: str, gold: object, **extra_info: object) -> dict:
+    return {
+        "data_source": "another-name",
+        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}],
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": gold},
+        "extra_info": extra_info,
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Find it.",
+        "Find it." + BOX,
+        "Find it.\nPlease reason step by step, and put your final answer within \\boxed{}.",
+        'Find it. Let\'s think step by step and output the final answer after "####".',
+        dapo_row("Find it.", "")["prompt"][0]["content"].replace(
+            "Solve it.", "Solve the following problem. Answer: $A"
+        ),
+    ],
+)
+def test_a_prompt_in_verls_schema_is_replaced_by_ours(content):
+    content = content.replace("\n\nEnd with", "\n\nRemember to put it behind").replace("put it", "put your answer")
+    for dataset in (POLARIS, AIME_2025, MATH_500, MINERVA, OLYMPIADBENCH):
+        problem = dataset.convert(shipped(content, "025", index=7))
+        assert problem.messages == [{"role": "user", "content": "Find it." + BOX}]
+        assert (problem.ground_truth, problem.id) == ("025", "7")
+
+
+def test_the_raw_text_in_verls_schema_comes_before_the_prompt():
+    for name in ("raw_problem", "question"):
+        problem = POLARIS.convert(shipped("Think hard: find it!", "1", **{name: "Find it."}))
+        assert problem.messages[0]["content"] == "Find it." + BOX
+
+
+@pytest.mark.parametrize(
+    "dataset, gold, expected",
+    [
+        (POLARIS, 142.0, "142"),
+        (POLARIS, ["142"], "142"),
+        (MINERVA, ["9.6\n"], "9.6"),
+        (MINERVA, ["2 m", "200 cm"], '["2 m", "200 cm"]'),
+        (OLYMPIADBENCH, ["$8$,$4$"], "$8$,$4$"),
+        (OLYMPIADBENCH, ["8", "4"], "8,4"),
+    ],
+)
+def test_a_gold_in_verls_schema_is_text_or_the_list_that_the_set_has(dataset, gold, expected):
+    assert dataset.convert(shipped("Find it.", gold)).ground_truth == expected
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "text"}, {"prompt": []}, {"prompt": [{"role": "system", "content": "a"}]}]
+)
+def test_a_row_in_verls_schema_has_one_question(change):
+    with pytest.raises(Unusable, match="prompt"):
+        POLARIS.convert(shipped("Find it.", "1") | change)
 
 
 def test_olympiad_row_keeps_unit_type_and_the_parts_of_its_answer():

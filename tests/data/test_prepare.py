@@ -1,6 +1,7 @@
 """Claims about the files that are written, and about when they are."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,67 @@ def test_conflicts_are_dropped_across_row_groups(tmp_path, monkeypatch):
     prepared = prepare(POLARIS, tmp_path, source)
     assert pq.ParquetFile(prepared.path).num_row_groups > 2
     assert [row["extra_info"]["index"] for row in rows_of(prepared)] == list(range(1, 8))
+
+
+def test_our_own_file_is_a_source_that_gives_the_same_rows(tmp_path):
+    for dataset in BENCHMARKS[:-1]:
+        first = prepare(dataset, tmp_path / "a", write_parquet(tmp_path / "rows.parquet", BENCHMARK_ROWS[dataset.name]))
+        second = prepare(dataset, tmp_path / "b", first.path)
+        assert rows_of(second) == rows_of(first)
+        assert second.manifest["verl_data_sources"] == [dataset.name] and not first.manifest["verl_data_sources"]
+
+
+def test_restored_backslashes_are_counted_and_doubtful_characters_named_in_question_and_gold(tmp_path):
+    rows = [
+        {"problem": "Let $\triangle ABC$ be.", "answer": "\x0crac{1}{2}", "solution": ""},
+        {"problem": "Find it.", "answer": "1", "solution": "\x08oxed{1}"},
+        {"problem": "Is $a\nu$ it?", "answer": "1"},
+        {"problem": "And it?", "answer": "\x05lambda"},
+        {"problem": "Now,\tan answer.", "answer": "3"},
+    ]
+    for source in (write_jsonl(tmp_path / "rows.jsonl", rows), write_parquet(tmp_path / "rows.parquet", rows)):
+        prepared = prepare(POLARIS, tmp_path / source.suffix, source)
+        first, *_, last = rows_of(prepared)
+        assert first["prompt"][0]["content"].startswith(r"Let $\triangle ABC$ be.")
+        assert first["reward_model"]["ground_truth"] == r"\frac{1}{2}"
+        assert last["prompt"][0]["content"].startswith("Now,\tan answer.")
+        assert prepared.manifest["restored_backslashes"] == {
+            "problem": {"rows": 1, "examples": ["row 0"]},
+            "answer": {"rows": 1, "examples": ["row 0"]},
+            "solution": {"rows": 1, "examples": ["row 1"]},
+        }
+        (warning,) = prepared.manifest["warnings"]
+        assert warning.startswith("2 rows") and 'row 2, prompt: "Is $a' in warning and "row 3, ground_truth" in warning
+
+
+def test_a_program_keeps_its_control_characters(tmp_path):
+    row = BENCHMARK_ROWS["livecodebench"][0] | {"question_content": "Print a tab,\theta, \x0crac."}
+    prepared = prepare(CHOICES["livecodebench"][0], tmp_path, write_parquet(tmp_path / "rows.parquet", [row]))
+    assert row["question_content"] in rows_of(prepared)[0]["prompt"][1]["content"]
+    assert prepared.manifest["restored_backslashes"] == {}
+
+
+def test_instructions_in_verls_schema_that_are_not_known_are_named(tmp_path):
+    rows = [dapo_row("Find it.", "1"), dapo_row("Put it in $\\boxed{}$", "2")]
+    source = write_parquet(tmp_path / "rows.parquet", rows)
+    (warning,) = prepare(POLARIS, tmp_path, source).manifest["warnings"]
+    assert warning.startswith("2 rows") and "row 0 (Answer:)" in warning and "row 1" in warning
+    assert not any(
+        "words of their own" in warning for warning in prepare(DAPO17K, tmp_path, source).manifest["warnings"]
+    )
+
+
+def test_a_source_with_rows_that_cannot_be_used_is_not_incomplete(tmp_path, monkeypatch):
+    rows = [{"problem": f"Problem {number}.", "answer": "1"} for number in range(498)]
+    for more, remark in (
+        ([{"problem": "![](a.png)", "answer": "1"}] * 2, r"found 498 besides 2 rows that cannot be used$"),
+        ([{"problem": "![](a.png)", "answer": "1"}], r"besides 1 rows that cannot be used: .* incomplete"),
+        ([rows[0]] * 2, r"found 498: .* incomplete"),
+        ([{"problem": f"Problem a{number}.", "answer": "1"} for number in range(3)], r"found 501: this is more than"),
+    ):
+        source = write_jsonl(tmp_path / "rows.jsonl", rows + more)
+        (warning,) = prepare(MATH_500, tmp_path / "out", source).manifest["warnings"]
+        assert re.search(remark, warning), warning
 
 
 def test_manifest_tells_the_truth(tmp_path, math_500):
