@@ -6,7 +6,17 @@ What verl's own ``validate_config`` says at that time is left to it.
 
 from omegaconf import DictConfig
 
-from balanced_agg.plugin.checks import batches, cluster, data, model, outputs, reward_function, rewards, values
+from balanced_agg.plugin.checks import (
+    batches,
+    cluster,
+    data,
+    ground_truths,
+    model,
+    outputs,
+    reward_function,
+    rewards,
+    values,
+)
 from balanced_agg.plugin.loss import refusals
 
 # In this order. Each reads nothing but the composed config, the environment, local files and whether a cluster answers,
@@ -30,7 +40,9 @@ CHECKS = (
     data.check_columns,
     data.check_steps,
     data.check_rollout_counts,
+    data.check_column_types,
     rewards.check_graders,
+    ground_truths.check_ground_truths,
     reward_function.check_reward_function,
     model.check_chat_template,
     model.check_model_files,

@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -63,10 +66,8 @@ def check_columns(config: DictConfig) -> None:
 
     graded = config.reward.custom_reward_function.path is not None or not config.reward.reward_model.enable
     for key, file in parquet_files(config):
-        try:
+        with complete(key, file):
             schema, rows = pq.read_schema(file), pq.read_metadata(file).num_rows
-        except pa.ArrowException as error:
-            raise Refusal(key, f": {file} is not a complete parquet file ({error})", "prepare it again") from None
         if not rows:
             raise Refusal(key, f": {file} has no rows", f"set {key} to a file that has")
         name = config.data.prompt_key
@@ -88,6 +89,18 @@ def check_columns(config: DictConfig) -> None:
                 raise Refusal(key, what, "prepare it again with one")
 
 
+@contextmanager
+def complete(key: str, file: Path) -> Iterator[None]:
+    """Refuse a parquet file that cannot be read to its end."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        what = f": {file} is not a complete parquet file ({' '.join(str(error).split())})"
+        raise Refusal(key, what, "prepare it again") from None
+
+
 def check_rollout_counts(config: DictConfig) -> None:
     """Check that all validation files have the column ``__rollout_n__``, or none: verl joins them."""
     import pyarrow.parquet as pq
@@ -100,6 +113,37 @@ def check_rollout_counts(config: DictConfig) -> None:
             f": {', '.join(without)} have no column __rollout_n__, which the other files have",
             "set data.val_files to files that agree",
         )
+
+
+def check_column_types(config: DictConfig) -> None:
+    """Check that files that verl joins have columns of the same types, which it finds out after Ray's start."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for key in KEYS:
+        schemas = {file: pq.read_schema(file) for _, file in parquet_files(config, (key,))}
+        if len(schemas) < 2 or joinable(*schemas.values()):
+            continue
+        first, other = next(pair for pair in combinations(schemas, 2) if not joinable(*map(schemas.get, pair)))
+        for name in {*schemas[first].names} & {*schemas[other].names}:
+            fields = [schemas[file].field(name) for file in (first, other)]
+            if not joinable(*(pa.schema([field]) for field in fields)):
+                types = f"{fields[0].type} in {first}, but {fields[1].type} in {other}"
+                what = f": verl cannot join its files, because the column {name} is {types}"
+                raise Refusal(key, what, f"prepare them alike, or set {key} to files that agree")
+
+
+def joinable(*schemas: Any) -> bool:
+    """Whether verl's own data set can join parquet files of these schemas."""
+    import datasets
+    import pyarrow as pa
+
+    rows = [pa.Table.from_arrays([pa.nulls(1, field.type) for field in schema], schema=schema) for schema in schemas]
+    try:
+        datasets.concatenate_datasets(list(map(datasets.Dataset, rows)))
+    except (ValueError, pa.ArrowException):
+        return False
+    return True
 
 
 def check_steps(config: DictConfig) -> None:
@@ -190,5 +234,10 @@ def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[Path, list[dict]]
     import pyarrow.parquet as pq
 
     for _, file in parquet_files(config, (key,)):
-        for batch in pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key]):
+        batches = pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key])
+        while True:
+            with complete(key, file):
+                batch = next(batches, None)
+            if batch is None:
+                break
             yield from ((file, messages) for messages in batch.column(0).to_pylist())

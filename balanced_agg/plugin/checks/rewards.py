@@ -4,7 +4,7 @@ import inspect
 
 from omegaconf import DictConfig, OmegaConf
 
-from balanced_agg.plugin.checks.data import parquet_files
+from balanced_agg.plugin.checks.data import complete, parquet_files
 from balanced_agg.plugin.checks.reward_function import FUNCTION
 from balanced_agg.plugin.launch import OUR_REWARDS as OURS
 from balanced_agg.plugin.refusal import Refusal
@@ -96,10 +96,9 @@ def check_graders(config: DictConfig) -> None:
 
     options = config.reward.custom_reward_function.get("reward_kwargs") or {}
     for key, file in parquet_files(config):
-        sources = []
+        with complete(key, file):
+            sources = pq.read_table(file, columns=["data_source"])["data_source"].unique().to_pylist()
         try:
-            if "data_source" in pq.read_schema(file).names:
-                sources = pq.read_table(file, columns=["data_source"])["data_source"].unique().to_pylist()
             for source in sources:
                 check_source(source, **options)
         except ValueError as error:

@@ -123,7 +123,8 @@ def test_all_prepared_files_that_are_missing_are_named_with_the_command_that_wri
 
 
 def test_programs_without_a_sandbox_are_refused_unless_the_user_says_how(compose, tmp_path, monkeypatch):
-    write_rows(tmp_path / "code.parquet", data_source="livecodebench")
+    tests = {"style": "rule", "ground_truth": '{"inputs": ["1"], "outputs": ["1"]}'}
+    write_rows(tmp_path / "code.parquet", data_source="livecodebench", reward_model=tests)
     monkeypatch.setattr(sandbox, "_sandbox_problem", lambda: "bubblewrap is not installed")
     files = f"data.val_files={tmp_path}/code.parquet"
     with pytest.raises(ValueError, match=r"data.val_files.*bubblewrap"):
