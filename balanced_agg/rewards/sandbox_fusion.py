@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
 from balanced_agg.rewards.errors import GraderFailed
-from balanced_agg.rewards.sandbox import Execution, Limits
+from balanced_agg.rewards.sandbox import START_SECONDS, Execution, Limits
 
 # A gateway in front of the service may give up on a queued request; running a script again is harmless.
-RETRY = Retry(total=3, status_forcelist=[502, 503, 504], allowed_methods=None, backoff_factor=0.5)
-QUEUE_SECONDS = 60.0
+GATEWAY_GAVE_UP = (502, 503, 504)
+PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before each attempt
+CONNECT_SECONDS = 5.0
 
 
 @contextmanager
@@ -39,7 +38,8 @@ def place(deadline: float, url: str, max_concurrent: int) -> Iterator[None]:
 def execute(script: str, stdin: bytes, limits: Limits, url: str) -> Execution:
     """Run `script` on the service at `url`. The caller sees to it that not too many run at once (see `place`).
 
-    GraderFailed if the service cannot be reached, refuses, or reports an error of its own.
+    GraderFailed if the service cannot be reached, refuses, reports an error of its own, or has not answered after the
+    script's seconds and those that a sandbox on this machine may take to start, further attempts included.
     """
     request = {
         "language": "python",
@@ -52,11 +52,7 @@ def execute(script: str, stdin: bytes, limits: Limits, url: str) -> Execution:
         "fetch_files": [],
     }
     try:
-        with requests.Session() as session:
-            session.mount(url, HTTPAdapter(max_retries=RETRY))
-            response = session.post(url, json=request, timeout=2 * limits.seconds + QUEUE_SECONDS)
-            response.raise_for_status()
-        answer = response.json()
+        answer = _post(url, request, time.monotonic() + START_SECONDS + limits.seconds - CONNECT_SECONDS).json()
         run = answer["run_result"]
         if answer["status"] not in ("Success", "Failed") or run["status"] not in ("Finished", "TimeLimitExceeded"):
             raise GraderFailed(f"Sandbox Fusion reports {answer['status']}: {answer.get('message')}")
@@ -65,6 +61,24 @@ def execute(script: str, stdin: bytes, limits: Limits, url: str) -> Execution:
         return Execution(output, completed, run["execution_time"] or limits.seconds)
     except (requests.RequestException, KeyError, TypeError, AttributeError) as error:
         raise GraderFailed(f"Sandbox Fusion at {url}: {error!r}") from error
+
+
+def _post(url: str, request: dict, deadline: float) -> requests.Response:
+    failure = "no time was left"
+    for pause in PAUSES:
+        if time.monotonic() + pause >= deadline:
+            break
+        time.sleep(pause)
+        try:
+            response = requests.post(url, json=request, timeout=(CONNECT_SECONDS, deadline - time.monotonic()))
+        except requests.ConnectionError as error:
+            failure = repr(error)
+            continue
+        if response.status_code not in GATEWAY_GAVE_UP:
+            response.raise_for_status()
+            return response
+        failure = f"status {response.status_code}"
+    raise GraderFailed(f"Sandbox Fusion at {url}: {failure}")
 
 
 @functools.cache

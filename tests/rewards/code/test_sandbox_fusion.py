@@ -5,9 +5,9 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
-from urllib3.util.retry import Retry
 
 from balanced_agg.rewards import sandbox, sandbox_fusion
 from balanced_agg.rewards.code import grade_code
@@ -116,7 +116,7 @@ def test_a_failing_service_is_a_failed_grader_not_a_wrong_answer(serve, answer):
 
 
 def test_a_service_that_is_not_there_is_a_failed_grader(serve, monkeypatch):
-    monkeypatch.setattr(sandbox_fusion, "RETRY", Retry(0))
+    monkeypatch.setattr(sandbox_fusion, "PAUSES", (0.0, 0.0))
     service = serve(run_for_real)
     service.shutdown()
     service.server_close()
@@ -128,6 +128,30 @@ def test_a_busy_gateway_is_asked_again(serve):
     service = serve(lambda request: (503, {}) if len(service.requests) == 1 else run_for_real(request))
     assert grade(service)
     assert len(service.requests) == 3
+
+
+def test_a_gateway_that_stays_busy_is_a_failed_grader_in_time(serve, monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, sleep=lambda seconds: None)
+    monkeypatch.setattr(sandbox_fusion, "time", clock)
+
+    def answer(request):
+        clock.now += 25.0
+        return 504, {}
+
+    service = serve(answer)
+    with pytest.raises(GraderFailed, match="504"):
+        sandbox_fusion.execute("print(3)", b"", sandbox.Limits(), service.url)
+    assert len(service.requests) == 3 and clock.now < sandbox.START_SECONDS + 25
+
+
+def test_a_service_that_never_answers_is_a_failed_grader(serve, monkeypatch):
+    monkeypatch.setattr(sandbox_fusion, "START_SECONDS", sandbox_fusion.CONNECT_SECONDS)
+    hang = threading.Event()
+    service = serve(lambda request: hang.wait() and (200, {}))
+    with pytest.raises(GraderFailed, match="Timeout"):
+        sandbox_fusion.execute("print(3)", b"", sandbox.Limits(seconds=0.2), service.url)
+    hang.set()
+    assert len(service.requests) == 1
 
 
 def test_no_more_requests_are_under_way_than_allowed(serve):
