@@ -96,6 +96,8 @@ def complete(key: str, file: Path) -> Iterator[None]:
 
     try:
         yield
+    except FileNotFoundError:  # which check_data_files says
+        raise
     except (pa.ArrowException, OSError) as error:
         what = f": {file} is not a complete parquet file ({' '.join(str(error).split())})"
         raise Refusal(key, what, "prepare it again") from None
