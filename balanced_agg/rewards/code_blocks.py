@@ -16,8 +16,8 @@ _MARKS = re.compile(r"(?:\s|[-*+>]|\d{1,9}[.)])*")
 _PYTHON = re.compile(
     r"[\s{.]*(?:language-)?(?:[ci]?python|pypy|py)[\s_-]?[\d.]*(?![\w+#-])|\s*[\w./-]+\.py\s*$", re.IGNORECASE
 )
-# No sentence: one word, or one with a version.
-_NAME = re.compile(r"\s*[\w.:/+#={}-]*(?:\s+\d[\d.]*)?\s*")
+# No sentence: one word, which a version, classes and attributes may follow.
+_NAME = re.compile(r"\s*[\w.:/+#={},-]*(?:\s+(?:[\d.#{]|[\w-]+=)\S*)*\s*")
 MAX_ENDS = 16  # fences in the strings of one program that are looked past
 
 
@@ -25,7 +25,7 @@ def last_program(response: str) -> str | None:
     """The last block of Python after the thinking, or else the last block that names no language; None without one.
 
     Blocks are those of CommonMark (of backticks or tildes, the closing fence no shorter than the opening one), and
-    what models write beside it: an opening fence may stand behind words, a closing one behind code, and a fence that
+    what models write beside it: backticks may open a block behind words and close one behind code, and a fence that
     names a language also ends the block before it. A block that is never closed reaches to the end of the response.
     Blank blocks do not count. A program that is indented as a whole, or quoted, is returned without that.
     """
@@ -46,12 +46,13 @@ def last_program(response: str) -> str | None:
 
 
 def _opening(line: str) -> tuple[str, str, str] | None:
-    """What stands before an opening fence, the fence, and what names its language."""
+    """What stands before an opening fence, the fence, and what names its language; None if the line has none."""
     found = _FENCE.search(line)
     if not found:
         return None
     before, (fence, info) = line[: found.start()], found.groups()
-    if _MARKS.fullmatch(before) or (_NAME.fullmatch(info) and "```" not in before):
+    behind_words = fence[0] == "`" and "```" not in before and _NAME.fullmatch(info)
+    if behind_words or _MARKS.fullmatch(before):
         return before, fence, info
     return None
 

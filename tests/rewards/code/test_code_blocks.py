@@ -46,6 +46,7 @@ def test_the_program_is_the_last_block_of_python_or_else_the_last_without_a_lang
 )
 def test_python_goes_by_many_names(name):
     assert last_program(f"```{name}\na\n```\n```\n3\n```") == "a"
+    assert last_program(f"```\n3\n```\nHere: ```{name}\na\n```\n```\n3\n```") == "a"
 
 
 @pytest.mark.parametrize("name", ["cpp", "text", "pycon", "python-repl", "pytb", "pythonic", "cython", "c++", "java"])
@@ -72,6 +73,8 @@ def test_other_languages_are_none_of_its_names(name):
         ("> ```python\n> if a:\n>     b\n> ```\n", "if a:\n    b"),
         ("```python\n\n    a\n    b\n```", "\na\nb"),
         ("```python\na\n```\nAs asked, it is in ```python fences.\nGood luck!", "a"),
+        ("Sure~~~\n```\na\n```\n", "a"),
+        ("It is ~~~not~~~\n```\na\n```\n", "a"),
         ("```python\na\n```\nNo other ``` fence\nfollows", "a"),
     ],
 )
@@ -153,6 +156,8 @@ def test_a_draft_that_ends_inside_a_string_does_not_swallow_the_program():
         "```python\n'''\n" + "(" * 100_000 + "\n```" * 20,
         "```python\n'''\n'''\nx = " + "-" * 100_000 + "1\n```",
         "```" + "a " * 50_000 + "\n",
+        "x```" + "a= " * 50_000 + "b\n",
+        "x```" + " " * 50_000 + "b\n",
         (" " * 100_000 + "\n") * 3,
     ],
 )
