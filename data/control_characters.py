@@ -37,8 +37,7 @@ WORDS = re.compile(
 GOLDS = {"answer", "final_answer", "ground_truth"}
 
 _UNTYPED = re.compile(r"[\a\b\v\f]([A-Za-z]+)")
-_TYPED = re.compile(r"[\t\n\r]([A-Za-z]+)")
-_SUSPECT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|[\t\n\r](?=[a-zV])")
+_TYPED = re.compile(r"[\t\n\r]([a-zV][A-Za-z]*)")  # of \rVert: no other command goes on with a capital
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # A price ("$5 or $10") opens no formula.
 _FORMULA = re.compile(
@@ -71,7 +70,7 @@ def restore(text: str, gold: bool = False) -> tuple[str, list[str]]:
     Args:
         gold: the text is one formula, unless it has dollars.
     """
-    if not _SUSPECT.search(text):
+    if text.isprintable() or not (_CONTROL.search(text) or any(map(_command, _TYPED.finditer(text)))):
         return text, []
     text = _UNTYPED.sub(lambda match: _command(match) or match[0], text)
     formulas = [(0, len(text))] if gold and "$" not in text else [match.span() for match in _FORMULA.finditer(text)]

@@ -63,7 +63,10 @@ def find_source(
 
 
 def hub_rows(dataset: Dataset, identity: dict[str, Any]) -> Opened:
-    """Download the data set as it is at one commit. HubUnavailable if that cannot be done."""
+    """Download the data set as it is at one commit. HubUnavailable if that cannot be done.
+
+    Nor is a column of JSON that mixes numbers and text taken from `datasets`, which would have put it as JSON anew.
+    """
     import datasets
     import httpx
     from huggingface_hub import HfApi
@@ -72,7 +75,9 @@ def hub_rows(dataset: Dataset, identity: dict[str, Any]) -> Opened:
         # First the commit: without a hub this fails at once, while the download would try again for half a minute.
         revision = HfApi().dataset_info(dataset.source, timeout=HUB_SECONDS).sha
         rows = datasets.load_dataset(dataset.source, dataset.config, split=dataset.split, revision=revision)
-    except (OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        if mixed := [name for name, kind in rows.features.items() if isinstance(kind, datasets.Json)]:
+            raise ValueError(f"numbers and text mixed in {', '.join(mixed)}, which `datasets` changes")
+    except (ValueError, OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise HubUnavailable(by_hand(dataset, error)) from error
     batches = rows.with_format("arrow").iter(ROWS_AT_ONCE)  # ten times as fast as row by row
     return (row for batch in batches for row in python_rows(batch)), len(rows), identity | {"revision": revision}
@@ -120,7 +125,9 @@ def with_narrow_floats_as(wanted: pa.DataType, schema: pa.Schema) -> pa.Schema:
             return wanted
         if pa.types.is_struct(kind):
             return pa.struct([field.with_type(replaced(field.type)) for field in kind])
-        return pa.list_(replaced(kind.value_type)) if pa.types.is_list(kind) else kind
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            return pa.list_(replaced(kind.value_type))
+        return kind
 
     return pa.schema([field.with_type(replaced(field.type)) for field in schema])
 
@@ -132,7 +139,8 @@ def csv_rows(path: Path) -> Iterator[Row]:
         reader = csv.DictReader(file, strict=True)
         try:
             for row in reader:
-                if None in row or None in row.values():
+                # Excel ends lines with empty fields.
+                if any(row.pop(None, [])) or None in row.values():
                     raise ValueError(
                         "another number of fields than the header has (a comma without quotes, or cut off)"
                     )
@@ -176,7 +184,7 @@ JSON = json.JSONDecoder(
 
 def json_objects(text: str, first_line: int) -> Iterator[Row]:
     """The objects one after another, or in arrays. ValueError that names the line of anything else."""
-    line, end, blank = first_line, 0, re.compile(r"[ \t\r\n]*")
+    line, end, blank = first_line, 0, re.compile(r"[ \t\r\n\ufeff]*")
     while (start := blank.match(text, end).end()) < len(text):
         line += text.count("\n", end, start)
         try:

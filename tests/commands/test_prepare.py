@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import datasets
 import httpx
+import pyarrow.parquet as pq
 import pytest
 from balanced_agg.data.registry import CHOICES
 from huggingface_hub import HfApi
@@ -140,6 +141,21 @@ def test_hub_is_read_at_one_commit_which_the_manifest_records(tmp_path, monkeypa
     assert asked == [
         (("Hothan/OlympiadBench", "OE_TO_maths_en_COMP"), {"split": "train", "revision": "c0ffee"}),
     ]
+
+
+@pytest.mark.parametrize("answer", ["0.70", f"{2**64 + 1}"])
+def test_what_the_hubs_reader_would_change_is_to_be_downloaded_by_hand(tmp_path, monkeypatch, answer):
+    load_dataset, file = datasets.load_dataset, tmp_path / "mixed.jsonl"
+    file.write_text(f'{{"problem": "a", "answer": {answer}}}\n{{"problem": "b", "answer": "025"}}\n')
+    options = {"data_files": str(file), "split": "train", "cache_dir": str(tmp_path / "cache")}
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(sha="c0ffee"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: load_dataset("json", **options))
+    result = invoke("math_500", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "balanced-agg prepare math_500 --source downloads" in result.stderr
+    result = invoke("math_500", "--source", file, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    rows = pq.read_table(tmp_path / "out" / "math_500.parquet").to_pylist()
+    assert [row["reward_model"]["ground_truth"] for row in rows] == [answer, "025"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def rows_of(name: str, file: str, folder: Path) -> tuple[list[dict], dict]:
         ("math_500", "math500.jsonl", 500),
         ("aime_2024", "aime2024.jsonl", 30),
         ("olympiadbench", "olympiadbench.jsonl", 675),
+        ("minerva", "minerva.jsonl", 272),
     ],
 )
 def test_every_row_of_a_benchmark_is_used(tmp_path, name, file, count):

@@ -94,10 +94,10 @@ def test_missing_numbers_of_json_are_missing(tmp_path):
 )
 def test_a_number_of_parquet_becomes_its_shortest_text_at_any_depth(tmp_path, kind, values, golds):
     path, column = tmp_path / "rows.parquet", pa.array(values, kind)
-    depths = [pa.StructArray.from_arrays([column], ["gold"]), pa.array([[value] for value in values], pa.list_(kind))]
-    pq.write_table(pa.table([column, *depths], ["flat", "struct", "list"]), path)
+    lists = [pa.array([[value] for value in values], of(kind)) for of in (pa.list_, pa.large_list)]
+    pq.write_table(pa.table([column, pa.StructArray.from_arrays([column], ["gold"]), *lists], list("abcd")), path)
     for row, gold in zip(local_rows([path]), golds, strict=True):
-        assert [text(value, "gold") for value in (row["flat"], row["struct"]["gold"], *row["list"])] == [gold] * 3
+        assert [text(value, "gold") for value in (row["a"], row["b"]["gold"], *row["c"], *row["d"])] == [gold] * 4
 
 
 CSV = 'problem,answer\n"a, b",025\nü,NA\n'
@@ -113,12 +113,24 @@ def test_byte_order_marks_and_line_ends_are_no_part_of_the_rows(tmp_path, name, 
     assert list(local_rows([path, path])) == ROWS * 2
 
 
+def test_files_with_byte_order_marks_may_be_joined(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(JSONL.encode("utf-8-sig") * 2)
+    assert list(local_rows([path])) == ROWS * 2
+
+
 def test_text_is_split_at_no_line_separator_but_a_line_feed(tmp_path):
     rows = [{"problem": "a\u2028b\u2029c\x85d\x0ce", "answer": "1"}]
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(rows[0], ensure_ascii=False).replace("\\f", "\f") + "\n", encoding="utf-8")
     assert list(local_rows([path])) == rows
     assert list(local_rows([write(tmp_path / "rows.csv", rows)])) == rows
+
+
+def test_empty_fields_at_the_end_of_a_line_of_csv_do_not_matter(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('problem,answer\n"a, b",025,,\nü,NA\n\n', encoding="utf-8")
+    assert list(local_rows([path])) == ROWS
 
 
 def test_a_field_of_csv_may_be_long(tmp_path):
