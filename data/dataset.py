@@ -22,12 +22,13 @@ BOX = "Let's think step by step and output the final answer within \\boxed{}."
 INSTRUCTIONS = re.compile(
     r"\A(?:Please )?(?:solve|answer) (?:the|this) (?:following )?(?:math(?:s|ematical)? )?(?:problem|question)\b[^\n]*"
     r"(?:step by step|boxed|Answer:)[^\n]*\n+"
-    r"|\s*(?<!\S)(?:Let'?s think|Let us think|Please (?:reason|think|put|provide)|(?:Remember to )?put (?:your|the))\b"
-    r"[^\n]{0,120}(?:\\boxed|####|Answer:)[^\n]{0,40}\Z",
+    r"|(?:\s*(?<!\S)(?:Let(?:'?s| us) think|Please (?:reason|think|put|provide)|(?:Remember to )?put (?:your|the))\b"
+    r"[^\n.?!]{0,120}(?:\\boxed|####|Answer:|step by step)[^\n.?!]{0,40}[.?!]?)+\s*\Z",
     re.IGNORECASE,
 )
 # … and what is left of those that are not like that.
 INSTRUCTION = re.compile(r"\\boxed\s*\{\s*\}|step by step|####|Answer:|<\|im_|<think>|<answer>", re.IGNORECASE)
+RAW_TEXT = "raw_problem", "problem", "question"  # where in extra_info such data sets have the question alone
 
 
 class Unusable(Exception):
@@ -133,21 +134,20 @@ def in_verl_schema(row: Row) -> bool:
 def unwrapped(row: Row) -> Row:
     """A row in verl's schema as one of problem, answer and what else is known of it; any other row as it is.
 
-    The problem is the row's own raw text if it has that, else the prompt without the instructions around it; such as
-    INSTRUCTIONS does not know stay. Unusable if the prompt is not one question.
+    The problem is the row's raw text, if that is in the prompt, else the prompt without the instructions around it;
+    such as INSTRUCTIONS does not know stay. Unusable if the prompt is not one question.
     """
-    if not in_verl_schema(row) or any(name.lower() in ("problem", "question") for name in row):
+    if not in_verl_schema(row) or any(row[name] for name in row if name.lower() in ("problem", "question")):
         return row
+    messages = row["prompt"]
+    if not isinstance(messages, list) or not all(map(is_message, messages)):
+        raise Unusable("the prompt is not a list of messages")
+    asked = [message["content"].strip() for message in messages if message["role"] != "system"]
+    if len(asked) != 1:
+        raise Unusable("the prompt is not one question")
     known = row["extra_info"] if isinstance(row.get("extra_info"), dict) else {}
-    question = next((known[name] for name in ("raw_problem", "problem", "question") if known.get(name)), None)
-    if not isinstance(question, str):
-        messages = row["prompt"]
-        if not isinstance(messages, list) or not all(map(is_message, messages)):
-            raise Unusable("the prompt is not a list of messages")
-        asked = [message["content"] for message in messages if message["role"] != "system"]
-        if len(asked) != 1:
-            raise Unusable("the prompt is not one question")
-        question = INSTRUCTIONS.sub("", asked[0].strip())
+    raw = [known[name].strip() for name in RAW_TEXT if isinstance(known.get(name), str)]
+    question = next((part for part in raw if part and part in asked[0]), INSTRUCTIONS.sub("", asked[0]))
     answer = pick(row["reward_model"], "ground_truth")
     if isinstance(answer, list) and len(answer) == 1:
         (answer,) = answer

@@ -21,6 +21,7 @@ from balanced_agg.data.sources import find_source, sha256_of
 
 import balanced_agg
 from balanced_agg.atomic_write import atomic_write
+from balanced_agg.rewards.answer_text import read_literal
 
 # Raise it when the same source would give other rows; files of older versions are then written anew.
 VERSION = 2
@@ -169,7 +170,7 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
         except Unusable as reason:
             tally.drop(str(reason), f"row {index}")
             continue
-        name, answer = problem.id or f"row {index}", digest(problem.ground_truth)
+        name, answer = problem.id or f"row {index}", digest(value_of(problem.ground_truth))
         key = digest(problem.key or problem.messages[-1]["content"])
         first, first_name, first_answer = first_of.setdefault(key, (index, name, answer))
         if first == index:
@@ -216,6 +217,12 @@ def verl_row(dataset: Dataset, problem: Problem, index: int) -> Row:
         },
         "__rollout_n__": dataset.k,  # left out where the schema has no such column
     }
+
+
+def value_of(gold: str) -> str:
+    """The gold, in which 25, 25.0 and 025 are one number: they are no conflict."""
+    number = read_literal(gold)
+    return f"{number.value} {number.percent}" if number else gold
 
 
 def digest(text: str) -> bytes:

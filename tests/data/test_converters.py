@@ -113,30 +113,32 @@ def shipped(content: str, gold: object, **extra_info: object) -> dict:
     }
 
 
+ASKED = "Are there 2 ways to put the balls in boxes?"
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        "Find it.",
-        "Find it." + BOX,
-        "Find it.\nPlease reason step by step, and put your final answer within \\boxed{}.",
-        'Find it. Let\'s think step by step and output the final answer after "####".',
-        dapo_row("Find it.", "")["prompt"][0]["content"].replace(
-            "Solve it.", "Solve the following problem. Answer: $A"
-        ),
+        ASKED,
+        ASKED + BOX,
+        f"{ASKED}\nPlease reason step by step, and put your final answer within \\boxed{{}}.",
+        f"{ASKED} Let's think step by step. Put the final answer into \\boxed{{}}!\n",
+        f'{ASKED} Let\'s think step by step and output the final answer after "####".',
+        f'Solve the following problem. Answer: $A.\n\n{ASKED}\n\nRemember to put the number behind "Answer:".',
     ],
 )
 def test_a_prompt_in_verls_schema_is_replaced_by_ours(content):
-    content = content.replace("\n\nEnd with", "\n\nRemember to put it behind").replace("put it", "put your answer")
     for dataset in (POLARIS, AIME_2025, MATH_500, MINERVA, OLYMPIADBENCH):
         problem = dataset.convert(shipped(content, "025", index=7))
-        assert problem.messages == [{"role": "user", "content": "Find it." + BOX}]
+        assert problem.messages == [{"role": "user", "content": ASKED + BOX}]
         assert (problem.ground_truth, problem.id) == ("025", "7")
 
 
-def test_the_raw_text_in_verls_schema_comes_before_the_prompt():
+def test_raw_text_that_is_in_the_prompt_is_the_question():
     for name in ("raw_problem", "question"):
-        problem = POLARIS.convert(shipped("Think hard: find it!", "1", **{name: "Find it."}))
-        assert problem.messages[0]["content"] == "Find it." + BOX
+        problem = POLARIS.convert(shipped(f"Think! {ASKED} In a box, thanks.", "1", **{name: ASKED}))
+        assert problem.messages[0]["content"] == ASKED + BOX
+    assert POLARIS.convert(shipped(ASKED, "1", question="7")).messages[0]["content"] == ASKED + BOX
 
 
 @pytest.mark.parametrize(

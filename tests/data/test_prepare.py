@@ -70,6 +70,17 @@ def test_dapo_prompts_are_unique_and_those_with_conflicting_answers_gone_and_cou
     assert manifest["dropped"][REPEATED] == {"rows": 3, "examples": ["2", "5", "6"]}
 
 
+def test_one_number_in_two_spellings_is_no_conflict(tmp_path):
+    source = tmp_path / "rows.jsonl"
+    golds = ["12", "12.0", '"012"', "1.2e1", f"{2**64}", f"{2**64 + 1}", '"x"', '" x"', '"50"', '"50%"']
+    source.write_text("".join(f'{{"problem": "{n // 4}", "answer": {gold}}}\n' for n, gold in enumerate(golds)))
+    prepared = prepare(POLARIS, tmp_path, source)
+    assert [row["reward_model"]["ground_truth"] for row in rows_of(prepared)] == ["12"]
+    source.write_text("".join(f'{{"problem": "{n // 2}", "answer": {gold}}}\n' for n, gold in enumerate(golds)))
+    prepared = prepare(POLARIS, tmp_path, source)
+    assert [row["reward_model"]["ground_truth"] for row in rows_of(prepared)] == ["12", "012", "x"]
+
+
 def test_every_source_row_is_written_or_dropped_for_a_reason(tmp_path):
     good = [{"problem": f"Problem {number}.", "answer": str(number)} for number in range(5)]
     bad = [

@@ -120,9 +120,11 @@ def test_files_with_byte_order_marks_may_be_joined(tmp_path):
 
 
 def test_text_is_split_at_no_line_separator_but_a_line_feed(tmp_path):
-    rows = [{"problem": "a\u2028b\u2029c\x85d\x0ce", "answer": "1"}]
+    rows = [{"problem": "a\u2028b\u2029c\x85d\x0ce\rf", "answer": "1"}]
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(rows[0], ensure_ascii=False).replace("\\f", "\f") + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(rows[0], ensure_ascii=False).replace("\\f", "\f").replace("\\r", "\r") + "\n", encoding="utf-8"
+    )
     assert list(local_rows([path])) == rows
     assert list(local_rows([write(tmp_path / "rows.csv", rows)])) == rows
 
