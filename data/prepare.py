@@ -189,7 +189,7 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
 def look_at(row: Row, restored: Row, problem: Problem, name: str, tally: Tally) -> None:
     """Note what was changed in a row that is kept, and what in it is doubtful."""
     for column in row:
-        if restored[column] != row[column]:
+        if restored[column] is not row[column] and restored[column] != row[column]:  # NaN is itself, and not equal
             note(tally.backslashes, column, name)
     if in_verl_schema(row):
         tally.verl_sources.add(str(row.get("data_source")))

@@ -123,11 +123,11 @@ def test_our_own_file_is_a_source_that_gives_the_same_rows(tmp_path):
 
 def test_restored_backslashes_are_counted_and_doubtful_characters_named_in_question_and_gold(tmp_path):
     rows = [
-        {"problem": "Let $\triangle ABC$ be.", "answer": "\x0crac{1}{2}", "solution": ""},
+        {"problem": "Let $\triangle ABC$ be.", "answer": "\x0crac{1}{2}", "solution": "", "level": 0.5},
         {"problem": "Find it.", "answer": "1", "solution": "\x08oxed{1}"},
         {"problem": "Is $a\nu$ it?", "answer": "1"},
         {"problem": "And it?", "answer": "\x05lambda"},
-        {"problem": "Now,\tan answer.", "answer": "3"},
+        {"problem": "Now,\tan answer.", "answer": "3", "level": float("nan")},
     ]
     for source in (write_jsonl(tmp_path / "rows.jsonl", rows), write_parquet(tmp_path / "rows.parquet", rows)):
         prepared = prepare(POLARIS, tmp_path / source.suffix, source)
