@@ -61,7 +61,7 @@ def restore_row(row: Any, name: str = "") -> Any:
 
 
 def restore(text: str, gold: bool = False) -> tuple[str, list[str]]:
-    r"""The text with the backslashes restored that were surely there, and what surrounds each doubtful character.
+    r"""The text with the backslashes restored that were surely there, and each doubtful character and its context.
 
     Surely: a character that nobody types, before what makes it a command; white space before what is nothing without
     its first letter ("heta"); and in a formula also before a word or two variables ("an", "eq"), unless a line may end
@@ -97,7 +97,8 @@ def restore(text: str, gold: bool = False) -> tuple[str, list[str]]:
         return command
 
     restored = _TYPED.sub(decide, text)
-    return restored, [text[max(0, start - SNIPPET) : start + SNIPPET] for start in sorted(doubtful)]
+    around = [(start, text[max(0, start - SNIPPET) : start + SNIPPET]) for start in sorted(doubtful)]
+    return restored, [f"U+{ord(text[start]):04X} in {snippet!r}" for start, snippet in around]
 
 
 def _command(match: re.Match) -> str | None:

@@ -199,7 +199,7 @@ def look_at(row: Row, restored: Row, problem: Problem, name: str, tally: Tally) 
     texts = [("prompt", message["content"]) for message in problem.messages] + [("ground_truth", problem.ground_truth)]
     for column, text in texts if restored is not row else ():
         if doubtful := restore(text, column == "ground_truth")[1]:
-            note(tally.doubts, CONTROL_CHARACTERS, f"{name}, {column}: {doubtful[0]!r}")
+            note(tally.doubts, CONTROL_CHARACTERS, f"{name}, {column}: {doubtful[0]}")
 
 
 def verl_row(dataset: Dataset, problem: Problem, index: int) -> Row:

@@ -191,7 +191,7 @@ def json_objects(text: str, first_line: int) -> Iterator[Row]:
             value, end = JSON.raw_decode(text, start)
         except json.JSONDecodeError as error:
             at = f"line {first_line + error.lineno - 1}, column {error.colno}"
-            raise ValueError(f"{at}: {error.msg}; the line is cut off or is not JSON") from error
+            raise ValueError(f"{at}: cut off or not JSON ({error.msg.removesuffix(' starting at')})") from error
         for number, row in enumerate(value if isinstance(value, list) else [value], 1):
             where = f"line {line}" + (f", element {number}" if isinstance(value, list) else "")
             if not isinstance(row, dict):

@@ -101,4 +101,4 @@ DOUBTFUL = [
 @pytest.mark.parametrize("text", DOUBTFUL)
 def test_what_may_have_been_a_backslash_stays_and_is_named(text):
     restored, (doubtful,) = restore(text)
-    assert restored == text and doubtful in text
+    assert restored == text and re.fullmatch(r"U\+00[0-9A-F]{2} in (.*)", doubtful)[1] == repr(text)

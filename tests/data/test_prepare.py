@@ -141,7 +141,11 @@ def test_restored_backslashes_are_counted_and_doubtful_characters_named_in_quest
             "solution": {"rows": 1, "examples": ["row 1"]},
         }
         (warning,) = prepared.manifest["warnings"]
-        assert warning.startswith("2 rows") and 'row 2, prompt: "Is $a' in warning and "row 3, ground_truth" in warning
+        assert (
+            warning.startswith("2 rows")
+            and 'row 2, prompt: U+000A in "Is $a' in warning
+            and "row 3, ground_truth" in warning
+        )
 
 
 def test_a_program_keeps_its_control_characters(tmp_path):
