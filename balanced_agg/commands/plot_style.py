@@ -29,6 +29,7 @@ RC = {
     "xtick.color": GREY,
     "ytick.color": GREY,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar in the name of a run or a benchmark is one
 }
 
 # loss_agg_mode -> style; colours of Okabe and Ito's palette.

@@ -17,7 +17,7 @@ def of_each_aggregation(measure: str) -> list[str]:
 # Section -> its panels, as the workspace shows them from top to bottom: title -> the logged keys that it draws over
 # steps, or a regular expression that chooses them.
 SECTIONS: dict[str, dict[str, list[str] | str]] = {
-    "Accuracy": {"Validation accuracy of each benchmark, mean@k": "^val-core/.+/acc/mean@[0-9]+$"},
+    "Accuracy": {"Validation accuracy of each benchmark, mean@k": "^val-core/.+/(acc|reward)/mean@[0-9]+$"},
     "Training": {
         "Reward": ["critic/score/mean"],
         "Entropy of the policy": ["actor/entropy"],

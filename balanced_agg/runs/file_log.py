@@ -1,12 +1,18 @@
 """The log of verl's `file` logger: one JSON object a line, {"step": int, "data": {metric: number}}."""
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 Records = list[tuple[int, dict[str, Any]]]  # (step, metrics), in the order they were written
+
+# What is larger is taken for infinity: its square, or the sum of a few, overflows a float.
+LARGEST = 1e100
+
+
+class Unreadable(ValueError):
+    """What a run has left in a file is not what its logger writes; the message is one line and names the file."""
 
 
 def history(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, Any]]:
@@ -31,11 +37,21 @@ def history(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str
 
 def merge(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, float]]:
     """The :func:`history` of the finite numbers. Others (null, NaN, infinity, text, tables) are left out."""
-    return history((step, {k: float(v) for k, v in metrics.items() if is_number(v)}) for step, metrics in records)
+    return history((step, numbers(metrics)) for step, metrics in records)
+
+
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics that are finite numbers, at most LARGEST, by names that can be printed."""
+    return {printable(name): float(value) for name, value in metrics.items() if is_number(value)}
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def printable(text: Any) -> str:
+    """The text with a question mark for each half of a surrogate pair, which JSON may hold and no file can."""
+    return str(text).encode(errors="replace").decode()
 
 
 def read_records(path: Path) -> tuple[Records, int]:
@@ -44,20 +60,22 @@ def read_records(path: Path) -> tuple[Records, int]:
     A run that fails before its first step leaves an empty file, which is a log without steps.
 
     Raises:
-        ValueError: a line that is JSON but no record of verl's file logger.
+        Unreadable: a line that is JSON but no record of verl's file logger, or a file that cannot be read.
     """
     records, incomplete = [], 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            record = parse(line)
-            if is_record(record):
-                records.append((record["step"], record["data"]))
-            elif record is not None:
-                raise ValueError(
-                    f'{path}, line {number} is no record of verl\'s file logger ({{"step": int, "data": {{…}}}})'
-                )
-            elif line.strip():
-                incomplete += 1
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                record = parse(line)
+                if is_record(record):
+                    records.append((record["step"], record["data"]))
+                elif record is not None:
+                    kind = '{"step": int, "data": {…}}'
+                    raise Unreadable(f"{path}, line {number} is no record of verl's file logger ({kind})")
+                elif line.strip():
+                    incomplete += 1
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error.strerror}") from None
     return records, incomplete
 
 
@@ -65,9 +83,12 @@ def parse(line: bytes) -> Any:
     """The JSON in a line; None for what is none, such as the part of a line that a killed run left."""
     try:
         return json.loads(line)
-    except ValueError:  # of JSON, or of UTF-8
+    except (ValueError, RecursionError):  # of JSON, of UTF-8, or of thousands of brackets
         return None
 
 
 def is_record(record: Any) -> bool:
-    return isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("data"), dict)
+    if not isinstance(record, dict) or not isinstance(record.get("data"), dict):
+        return False
+    step = record.get("step")
+    return isinstance(step, int) and not isinstance(step, bool) and abs(step) < 2**63

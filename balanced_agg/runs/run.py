@@ -7,17 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.loss.names import AGGREGATION_OF, MODE_KEY
-from balanced_agg.runs.file_log import Records, merge, read_records
-from balanced_agg.runs.wandb_log import PATH, join_segments, offline_files, read_offline, read_online
+from balanced_agg.runs.file_log import Records, Unreadable, is_number, merge, printable, read_records
+from balanced_agg.runs.wandb_log import (
+    PATH,
+    WandbRun,
+    join_segments,
+    offline_files,
+    one_line,
+    read_offline,
+    read_online,
+)
 
 ACCEPTED = (
     "a run folder (with metrics.jsonl), a .jsonl file of verl's file logger, a TensorBoard folder, a wandb offline "
     "folder (offline-run-…, or the wandb/ above), or a wandb path (entity/project or entity/project/run_id)"
 )
+TFRECORD_FRAME = 16  # bytes around a record of TensorBoard's
 _SEED = re.compile(r"(?P<stem>.+)-seed(?P<seed>\d+)")
 # Lazy, so that the mode is the longest that fits: seq-mean-token-mean ends in token-mean.
 _MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(AGGREGATION_OF)})")
-BENCHMARK = re.compile(r"val-core/(?P<source>.+)/acc/(?P<measure>mean@\d+)")
+# verl's metric of a source: its accuracy, or, where the reward function gives none, its reward.
+BENCHMARK = re.compile(r"val-core/(?P<source>.+)/(?P<value>acc|reward)/(?P<measure>mean@\d+)", re.DOTALL)
 
 
 @dataclass
@@ -26,7 +36,7 @@ class Run:
     name, path: what it is called, and where it was read from.
     setting, mode, seed: see :func:`identify`.
     steps: step -> metric -> value, merged (file_log.py).
-    config: the config saved with it as nested containers, interpolations as written; None if there is none.
+    config: the config saved with it as nested containers, interpolations as written; None if none can be read.
     commit: of the code it ran, where the config or wandb has it.
     total_steps: trainer.total_training_steps of its config, or None.
     notes: what was odd about its log.
@@ -55,23 +65,36 @@ class Run:
     def benchmarks(self) -> dict[str, str]:
         """Name of each benchmark it was validated on -> metric; a benchmark is a source and its mean@k."""
         metrics = {metric for logged in self.steps.values() for metric in logged}
-        found = {metric: BENCHMARK.fullmatch(metric) for metric in sorted(metrics)}
-        return {f"{match['source']} {match['measure']}": metric for metric, match in found.items() if match}
+        found = {metric: BENCHMARK.fullmatch(metric) for metric in sorted(metrics, reverse=True)}
+        named = {f"{match['source']} {match['measure']}": metric for metric, match in found.items() if match}
+        return dict(sorted(named.items()))  # where there are acc and reward, acc came last
 
     @property
     def last_validation(self) -> int | None:
         return max((step for metric in self.benchmarks.values() for step in self.series(metric)), default=None)
 
 
-def read_runs(paths: Sequence[str]) -> list[Run]:
+def read_runs(paths: Sequence[str], left_out: list[str] | None = None) -> list[Run]:
     """The runs at all paths, in order.
 
+    With a list `left_out`, a run whose files cannot be read is passed over, and why is appended there.
+
     Raises:
-        ValueError: a path that is none of ``ACCEPTED``, a log that cannot be read, a run without mode or seed, or two
-            runs of one setting, mode and seed.
+        Unreadable: files that cannot be read, unless they are left out; or those of all the runs.
+        ValueError: a path that is none of ``ACCEPTED``, a run without mode or seed, or two runs of one setting, mode
+            and seed.
         WandbError: wandb's server could not be asked.
     """
-    runs = [run for path in dict.fromkeys(paths) for run in read_path(path)]
+    runs, reasons = [], []
+    for path in dict.fromkeys(paths):
+        try:
+            runs += read_path(path, reasons)
+        except Unreadable as error:
+            reasons.append(str(error))
+    if reasons and (left_out is None or not runs):
+        raise Unreadable("; ".join(reasons))
+    if left_out is not None:
+        left_out += reasons
     seen: dict[tuple[str, str, int], Run] = {}
     for run in runs:
         other = seen.setdefault((run.setting, run.mode, run.seed), run)
@@ -83,26 +106,29 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     return runs
 
 
-def read_path(path: str) -> list[Run]:
-    """The run at a path; several for a wandb/ folder or a wandb project."""
+def read_path(path: str, left_out: list[str]) -> list[Run]:
+    """The run at a path; several for a wandb/ folder or a wandb project, of which unreadable ones are `left_out`."""
     place = Path(path)
-    log = place / "metrics.jsonl" if (place / "metrics.jsonl").is_file() else place
-    if log.is_file() and log.suffix == ".jsonl":
+    log = place / "metrics.jsonl" if (place / "metrics.jsonl").exists() else place
+    if log.suffix == ".jsonl" and log.exists():
         name = log.parent.resolve().name if log.stem == "metrics" else log.stem
         records, incomplete = read_records(log)
         notes = [f"{incomplete} incomplete line{'s' if incomplete > 1 else ''} skipped"] if incomplete else []
-        return [make_run(path, name, records, config_beside(log.parent), notes)]
-    if files := list(place.glob("*tfevents*")):
-        config = config_beside(place) or config_beside(place.parent)
-        return [make_run(path, place.resolve().name, read_tensorboard(files), config)]
+        return [make_run(path, name, records, config_beside(notes, log.parent), notes)]
+    if files := sorted(place.glob("*tfevents*")):
+        notes: list[str] = []
+        records = read_tensorboard(files, notes)
+        return [make_run(path, place.resolve().name, records, config_beside(notes, place, place.parent), notes)]
     if files := offline_files(place):
-        found = [run for run in map(read_offline, files) if run is not None]
-        if not found:
-            raise ValueError(f"{path}: wandb has written nothing yet to {files[0].name}")
+        found = read_all_offline(files, left_out)
+        if not found and not left_out:
+            raise Unreadable(f"{path}: wandb has written nothing yet to {files[0].name}")
     elif PATH.fullmatch(path) and not Path(place.parts[0]).exists():
         found = read_online(path)
+    elif place.exists():
+        raise Unreadable(f"{path} is none of: {ACCEPTED}")
     else:
-        raise ValueError(f"{path} {'is none of' if place.exists() else 'does not exist; give one of'}: {ACCEPTED}")
+        raise ValueError(f"{path} does not exist; give one of: {ACCEPTED}")
     several = len(found) > 1
     return [
         make_run(f"{path} ({run.name})" if several else path, run.name, run.records, run.config, run.notes, run.commit)
@@ -110,23 +136,46 @@ def read_path(path: str) -> list[Run]:
     ]
 
 
-def read_tensorboard(files: list[Path]) -> Records:
-    """Each scalar of verl's `tensorboard` logger as written, in float32; an incomplete record ends its file.
+def read_all_offline(files: Sequence[Path], left_out: list[str]) -> list[WandbRun]:
+    """The runs in these files of wandb's that something has been written to."""
+    found = []
+    for file in files:
+        try:
+            found.append(read_offline(file))
+        except Unreadable as error:
+            left_out.append(str(error))
+    return [run for run in found if run is not None]
 
-    Files count in the order of their names, which start with the time they were made at; a resumed run writes a further
-    one.
+
+def read_tensorboard(files: Sequence[Path], notes: list[str]) -> Records:
+    """Each scalar of verl's `tensorboard` logger as written, in float32.
+
+    A record that is incomplete or damaged ends its file, and is noted. Files are to be in the order of their names,
+    which start with the time they were made at; a resumed run writes a further one.
     """
-    # This loader takes events as they are; the other turns each scalar into a tensor, which takes six times as long.
-    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+    # The loader that parses events, too, turns each scalar into a tensor, which takes six times as long.
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.util.tensor_util import make_ndarray
 
     records = []
-    for event in (event for file in sorted(files) for event in LegacyEventFileLoader(str(file)).Load()):
-        for value in event.summary.value:
-            if value.WhichOneof("value") == "simple_value":
-                records.append((event.step, {value.tag: value.simple_value}))
-            elif value.metadata.plugin_data.plugin_name == "scalars":
-                records.append((event.step, {value.tag: make_ndarray(value.tensor).item()}))
+    for file in files:
+        size, why = 0, None
+        try:
+            for payload in RawEventFileLoader(str(file)).Load():
+                size += len(payload) + TFRECORD_FRAME
+                event = Event.FromString(payload)
+                for value in event.summary.value:
+                    if value.WhichOneof("value") == "simple_value":
+                        records.append((event.step, {value.tag: value.simple_value}))
+                    elif value.metadata.plugin_data.plugin_name == "scalars":
+                        records.append((event.step, {value.tag: make_ndarray(value.tensor).item()}))
+            if size < file.stat().st_size:
+                why = f"its record at byte {size} is incomplete or damaged"
+        except Exception as error:  # of TensorBoard, protobuf, numpy or the system, by what is damaged
+            why = one_line(error)
+        if why:
+            notes.append(f"{file} cannot be read to its end ({why}); what stands before it counts")
     return records
 
 
@@ -134,34 +183,43 @@ def make_run(
     path: str, name: str, records: Records, config: Any, notes: Sequence[str] = (), commit: str | None = None
 ) -> Run:
     """A run of what was found at `path`; `config` is an OmegaConf config or a dictionary, None or empty without one."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
-    config = OmegaConf.create(config) if config else None
     try:
         setting, mode, seed = identify(name, config)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise Unreadable("; ".join([f"{path}: {error}", *notes])) from None
     total = select(config, "trainer.total_training_steps")
+    commit = select(config, "run.commit") or commit
     return Run(
-        name=str(select(config, "trainer.experiment_name") or name),
+        name=printable(select(config, "trainer.experiment_name") or name),
         path=path,
         setting=setting,
         mode=mode,
         seed=seed,
         steps=merge(records),
-        config=None if config is None else OmegaConf.to_container(config, resolve=False),
-        commit=select(config, "run.commit") or commit,
-        total_steps=None if total is None else int(total),
+        config=OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config or None,
+        commit=None if commit is None else printable(commit),
+        total_steps=int(total) if is_number(total) else None,
         notes=list(notes),
     )
 
 
-def config_beside(folder: Path) -> Any:
-    """The config that Hydra saved in `folder`, or None."""
-    from omegaconf import OmegaConf
+def config_beside(notes: list[str], *folders: Path) -> Any:
+    """The config that Hydra saved in the first of the folders that has one, or None; one that is damaged is noted."""
+    from omegaconf import DictConfig, OmegaConf
 
-    file = folder / ".hydra/config.yaml"
-    return OmegaConf.load(file) if file.is_file() else None
+    for file in (folder / ".hydra/config.yaml" for folder in folders):
+        if file.exists():
+            try:
+                config = OmegaConf.load(file)
+                if isinstance(config, DictConfig) and config:
+                    return config
+                why = "it holds no config"
+            except Exception as error:  # of the system, YAML or OmegaConf, by where it ends
+                why = one_line(error)
+            notes.append(f"{file} cannot be read ({why}); the run's name counts instead")
+    return None
 
 
 def identify(name: str, config: Any = None) -> tuple[str, str, int]:
@@ -179,12 +237,12 @@ def identify(name: str, config: Any = None) -> tuple[str, str, int]:
 
     Args:
         name: the run's, used where the config has no ``trainer.experiment_name``.
-        config: an OmegaConf config, or None.
+        config: an OmegaConf config, a dictionary without interpolations, or None.
 
     Raises:
-        ValueError: neither tells mode and seed.
+        ValueError: neither tells mode and seed, or the seed is no whole number.
     """
-    name = str(select(config, "trainer.experiment_name") or name)
+    name = printable(select(config, "trainer.experiment_name") or name)
     named = _SEED.fullmatch(name)
     stem = named["stem"] if named else name
     in_stem = _MODE.fullmatch(stem)
@@ -201,11 +259,23 @@ def identify(name: str, config: Any = None) -> tuple[str, str, int]:
         mode, setting = (in_stem["mode"], in_stem["setting"] or "") if in_stem else (stem, "")
     else:
         setting = (in_stem["setting"] or "") if in_stem else stem
-    return str(select(config, "run.recipe") or setting), str(mode), int(seed)
+    try:
+        seed = int(seed)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}: its seed is {seed!r}, which is no whole number") from None
+    return printable(select(config, "run.recipe") or setting), printable(mode), seed
 
 
 def select(config: Any, key: str) -> Any:
     """The value at a dotted key with its own interpolations resolved; None if it is missing or cannot be resolved."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    return None if config is None else OmegaConf.select(config, key, throw_on_resolution_failure=False)
+    if isinstance(config, DictConfig):
+        try:
+            return OmegaConf.select(config, key, throw_on_resolution_failure=False)
+        except OmegaConfBaseException:  # where a value stands in place of a section
+            return None
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config

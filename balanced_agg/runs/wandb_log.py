@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.runs.file_log import Records
+from balanced_agg.runs.file_log import Records, Unreadable
 
 BLOCK, FILE_HEADER, FRAME_HEADER = 32768, 7, 7  # bytes
 MAGIC = b":W&B"
@@ -72,43 +72,54 @@ def offline_files(folder: Path) -> list[Path]:
 def read_offline(file: Path) -> WandbRun | None:
     """A run from its .wandb file, finished or not; None if it has only just been started and nothing is written.
 
+    A record that is not as wandb writes it is left out, and noted.
+
     Raises:
-        ValueError: no file of wandb's.
+        Unreadable: no file of wandb's.
     """
+    from google.protobuf.message import DecodeError
     from wandb.proto.wandb_internal_pb2 import Record
 
-    run, notes = None, []
+    run, notes, damaged = None, [], 0
     for payload in frames(file, notes):
-        record = Record.FromString(payload)
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            started = record.run.start_time.ToNanoseconds()
-            name = record.run.display_name or record.run.run_id
-            run = WandbRun(name, record.run.run_id, started, {}, [], record.run.git.commit or None, notes)
-        if kind == "history" and run:
-            metrics = {
-                item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
-            }
-            run.records.append((record.history.step.num, metrics))
-        if kind in ("run", "config") and run:
-            for item in (record.run.config if kind == "run" else record.config).update:
-                *parents, last = item.nested_key or [item.key]
-                place = run.config
-                for parent in parents:
-                    place = place.setdefault(parent, {})
-                place[last] = json.loads(item.value_json)
+        try:
+            record = Record.FromString(payload)
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                started = record.run.start_time.ToNanoseconds()
+                name = record.run.display_name or record.run.run_id
+                run = WandbRun(name, record.run.run_id, started, {}, [], record.run.git.commit or None, notes)
+            if kind == "history" and run:
+                metrics = {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+                }
+                run.records.append((record.history.step.num, metrics))
+            if kind in ("run", "config") and run:
+                for item in (record.run.config if kind == "run" else record.config).update:
+                    *parents, last = item.nested_key or [item.key]
+                    place = run.config
+                    for parent in parents:
+                        place = place.setdefault(parent, {})
+                    place[last] = json.loads(item.value_json)
+        except (DecodeError, ValueError, TypeError, AttributeError, RecursionError):  # of protobuf, JSON, a config
+            damaged += 1
+    if damaged:
+        notes.append(f"{damaged} records of {file.name} are not as wandb writes them, and left out")
     return run
 
 
 def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
-    """The records of a .wandb file. An incomplete record ends them, and is noted.
+    """The records of a .wandb file. An incomplete record ends them, and is noted. An empty file has none.
 
     Raises:
-        ValueError: the file does not begin as wandb's do.
+        Unreadable: the file does not begin as wandb's do, or cannot be read.
     """
-    content = file.read_bytes()
-    if not content.startswith(MAGIC):
-        raise ValueError(f"{file} does not begin with {MAGIC.decode()}: no run file of wandb's")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"{file} cannot be read: {error.strerror}") from None
+    if content[: len(MAGIC)] != MAGIC[: len(content)]:
+        raise Unreadable(f"{file} does not begin with {MAGIC.decode()}: no run file of wandb's")
     position, record = FILE_HEADER, b""
     while position < len(content):
         left_in_block = BLOCK - position % BLOCK

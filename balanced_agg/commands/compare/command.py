@@ -15,11 +15,15 @@ from balanced_agg.runs.wandb_log import WandbError
 
 
 def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
-    """Print the comparison, and write it to `out`; the exit code."""
+    """Print the comparison, and write it to `out`; the exit code.
+
+    Runs that cannot be read are left out, with a remark, as long as there is another one.
+    """
+    left_out: list[str] = []
     with errors_in_one_line("compare", WandbError, OSError):
-        compared = settings(read_runs(paths))
+        compared = settings(read_runs(paths, left_out))
     drawn, remarks = drawable(compared)
-    summary = summarize(compared, remarks)
+    summary = summarize(compared, [*(f"Left out: {reason}" for reason in left_out), *remarks])
     tabled = [(title(setting), tables_of(setting)) for setting in summary["settings"]]
     if as_json:
         print_json(summary)
@@ -35,9 +39,10 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
         if overall := overview(drawn, compared):
             files["comparison.png"] = overall
         labelled = {quantity.label: png for quantity, png in pictures.items()}
-        files["report.html"] = html(summary, tabled, labelled).encode()
-        for name, content in files.items():
-            with atomic_write(out / name) as temporary:
-                temporary.write_bytes(content)
+        files["report.html"] = html(summary, tabled, labelled).encode(errors="replace")
+        with errors_in_one_line("compare", OSError):
+            for name, content in files.items():
+                with atomic_write(out / name) as temporary:
+                    temporary.write_bytes(content)
         messages.print(f"written: {out / 'report.html'} and {len(files) - 1} pictures")
     return 0

@@ -25,7 +25,8 @@ def differences(runs: Sequence[Run]) -> list[str]:
     import pandas as pd
 
     # Dotted key -> value; a list is one value.
-    configs = [(run.name, pd.json_normalize(run.config).to_dict("records")[0]) for run in runs if run.config]
+    flat = ((run.name, pd.json_normalize(run.config).to_dict("records")[0]) for run in runs if run.config)
+    configs = [(name, {str(key): value for key, value in config.items()}) for name, config in flat]
     mixed = len({any(map(is_interpolation, config.values())) for _, config in configs}) > 1
     sentences = []
     for key in sorted({key for _, config in configs for key in config}):

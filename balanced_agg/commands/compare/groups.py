@@ -8,7 +8,7 @@ from typing import NamedTuple
 from balanced_agg.commands.compare.differences import differences
 from balanced_agg.commands.plot_style import styles_of
 from balanced_agg.loss.names import AGGREGATION_OF
-from balanced_agg.runs.run import Run
+from balanced_agg.runs.run import BENCHMARK, Run
 
 MEAN = "mean"
 
@@ -100,8 +100,14 @@ def setting(name: str, runs: Sequence[Run]) -> Setting:
     counted = sorted((run for run in runs if run not in short), key=lambda run: run.seed)
     modes = styles_of({run.mode for run in runs})
     groups = {mode: [run for run in counted if run.mode == mode] for mode in modes}
-    benchmarks = dict(sorted({item for run in runs for item in run.benchmarks.items()}))
+    found = sorted({item for run in runs for item in run.benchmarks.items()}, reverse=True)
+    benchmarks = dict(sorted(dict(found).items()))  # where some runs have acc and others reward, acc came last
+    rewards = [name for name, metric in benchmarks.items() if BENCHMARK.fullmatch(metric)["value"] == "reward"]
     remarks += [f"{run.name}: {note}" for run in runs for note in run.notes]
+    if rewards:
+        remarks.append(
+            f"Rewards on {', '.join(rewards)} come without acc: what is called accuracy there is the mean reward."
+        )
     remarks += unequal_seeds(groups) + not_logged(runs, benchmarks)
     remarks += [f"The configs differ: {sentence}." for sentence in differences(runs)]
     if without := [run.name for run in runs if run.config is None]:
@@ -152,8 +158,8 @@ def unequal_seeds(groups: dict[str, list[Run]]) -> list[str]:
 def not_logged(runs: Sequence[Run], benchmarks: dict[str, str]) -> list[str]:
     """Remarks on what only some runs logged; the quantities that none logged are told where pictures are made."""
     remarks = []
-    for name in benchmarks:
-        if without := [run.name for run in runs if name not in run.benchmarks]:
+    for name, metric in benchmarks.items():
+        if without := [run.name for run in runs if run.benchmarks.get(name) != metric]:
             remarks.append(
                 f"{name} was not logged by {', '.join(without)}, which therefore has no mean over benchmarks."
             )

@@ -12,6 +12,7 @@ from balanced_agg.runs.run import Run
 
 DPI = 150
 CUT_SHORT = ", cut short"
+LONGEST_NAME = 150  # characters of a file's name
 SMOOTHED_FROM, WINDOW = 201, 11  # steps
 OVERVIEW = ("validation_accuracy", "response_length", "length_gap", "positive_share")
 
@@ -40,8 +41,12 @@ def accuracies(settings: Sequence[Setting]) -> Iterator[Quantity]:
     which = "mean of benchmarks" if over == [MEAN] else ", ".join(over)
     yield Quantity("validation_accuracy", f"validation accuracy, %\n{which}".strip(), percent)
     if MEAN in over:
+        names: set[str] = set()
         for benchmark in dict.fromkeys(benchmark for setting in settings for benchmark in setting.benchmarks):
-            name = f"validation_accuracy-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', benchmark)}"
+            name = f"validation_accuracy-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', benchmark)[:LONGEST_NAME]}"
+            while name in names:  # of two that differ in other characters, or far behind
+                name += "_"
+            names.add(name)
             yield Quantity(name, f"validation accuracy, %\n{benchmark}", partial(percent, row=benchmark))
 
 
