@@ -5,6 +5,7 @@ and nothing that an earlier run has left in either is deleted here.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,24 +17,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from balanced_agg.commands.terminal import errors_in_one_line
 from balanced_agg.runs import file_log
 
 POLL_SECONDS = 0.5
 REASSURE_SECONDS = 30  # how long start-up may stay silent
+# Metric -> how a step's line has it.
+SHOWN = {
+    "critic/score/mean": "reward {:.2f}",
+    "response_length/mean": "response {:.0f} tokens",
+    "timing_s/step": "{:.1f} s",
+}
 
 
 class Ended(NamedTuple):
     """A command that has ended: its exit status, the metrics of each step it logged, and whether Ctrl-C was pressed."""
 
     status: int
-    steps: dict[int, dict[str, Any]]
+    steps: dict[int, dict[str, float]]
     interrupted: bool
 
 
 def run(run_dir: Path, command: list[str]) -> int:
     """Run the command and follow it; its exit code."""
     start, log = time.monotonic(), run_dir / "log.txt"
-    ended = execute(command, run_dir, say=partial(print, flush=True))
+    with errors_in_one_line("follow", OSError):
+        ended = execute(command, run_dir, say=partial(print, flush=True))
     if ended.status:
         print(f"\nthe run ended with exit code {ended.status}; the end of {log}:", file=sys.stderr)
         print(last_lines(log, 15), file=sys.stderr)
@@ -58,7 +67,7 @@ def execute(command: Sequence[str], folder: Path, say: Callable[[str], None]) ->
     folder.mkdir(parents=True, exist_ok=True)
     tail = Tail(folder / "metrics.jsonl")
     start = silent_since = time.monotonic()
-    steps: dict[int, dict[str, Any]] = {}
+    steps: dict[int, dict[str, float]] = {}
     interrupts: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
     try:
@@ -70,8 +79,8 @@ def execute(command: Sequence[str], folder: Path, say: Callable[[str], None]) ->
                 process.wait(POLL_SECONDS)
             ended = process.returncode is not None
             for step, metrics in tail.new():
-                say(describe(step, metrics))
-                steps[step] = metrics
+                steps[step] = file_log.numbers(metrics)
+                say(describe(step, steps[step]))
                 silent_since = time.monotonic()
             if time.monotonic() - silent_since > REASSURE_SECONDS:
                 silent_since = time.monotonic()
@@ -95,7 +104,7 @@ class Tail:
 
     def new(self) -> list[tuple[int, dict[str, Any]]]:
         """The (step, metrics) records in complete lines that have come since the last call; what is none is skipped."""
-        if not self.path.exists():
+        if not self.path.is_file():
             return []
         with self.path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -112,18 +121,17 @@ class Tail:
 
 
 def accuracy(metrics: dict[str, float]) -> float | None:
-    """Validation accuracy among a step's metrics (verl's ``val-core/SOURCE/acc/mean@K``, averaged over sources)."""
-    values = [v for k, v in metrics.items() if k.startswith("val-core/") and "/acc/mean@" in k]
+    """Validation accuracy among a step's metrics, averaged over sources: verl's ``val-core/SOURCE/acc/mean@K``.
+
+    Of a source whose reward function gives no acc, it is verl's ``val-core/SOURCE/reward/mean@K``.
+    """
+    values = [v for k, v in metrics.items() if k.startswith("val-core/") and re.search("/(acc|reward)/mean@", k)]
     return sum(values) / len(values) if values else None
 
 
 def describe(step: int, metrics: dict[str, float]) -> str:
     """One line on a step; what was not logged is left out."""
-    parts = [f"step {step:3d}"]
-    if "critic/score/mean" in metrics:
-        parts.append(f"reward {metrics['critic/score/mean']:.2f}")
-        parts.append(f"response {metrics['response_length/mean']:.0f} tokens")
-        parts.append(f"{metrics['timing_s/step']:.1f} s")
+    parts = [f"step {step:3d}", *(text.format(metrics[name]) for name, text in SHOWN.items() if name in metrics)]
     if (found := accuracy(metrics)) is not None:
         parts.append(f"validation accuracy {found:.1%}")
     return "  ".join(parts)

@@ -101,3 +101,27 @@ def test_a_line_that_is_no_record_is_skipped(tmp_path):
     tail = Tail(tmp_path / "metrics.jsonl")
     tail.path.write_text('ss": 0.5}}\n17\n{"step": 1, "data": {}}{"step": 2\n{"step": 3, "data": {}}\n')
     assert tail.new() == [(3, {})]
+
+
+def test_metrics_of_other_kinds_are_left_out_of_a_steps_line_and_the_run_goes_on(tmp_path):
+    odd = [None, "high", [1], {"a": 1}, True, float("nan"), float("inf"), 10**400, -1e308]
+    records = [(step, {"critic/score/mean": value, "timing_s/step": value}) for step, value in enumerate(odd)]
+    records += [(10, {"critic/score/mean": 0.5}), (11, {"val-core/x/acc/mean@1": None, "response_length/mean": 7})]
+    done = follow(tmp_path, write_metrics(tmp_path, records))
+    lines = [f"step {step:3d}" for step in range(9)]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [*lines, "step  10  reward 0.50", "step  11  response 7 tokens"]
+
+
+def test_a_reward_stands_in_for_an_accuracy(tmp_path):
+    done = follow(tmp_path, write_metrics(tmp_path, [(0, {"val-core/x/reward/mean@1": 0.25})]))
+    assert "step   0  validation accuracy 25.0%" in done.stdout
+
+
+def test_what_cannot_be_followed_is_one_line(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    assert follow(tmp_path, "print('nothing logged')").returncode == 0
+    (tmp_path / "log.txt").unlink()
+    (tmp_path / "log.txt").mkdir()
+    done = follow(tmp_path, "print('nothing logged')")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "log.txt" in done.stderr
