@@ -1,5 +1,6 @@
 """The `balanced-agg` command. Each subcommand imports what it needs when it runs, so that --help is fast."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -320,4 +321,6 @@ def workspace(
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files may be no text, and terminals ASCII
     app(prog_name="balanced-agg")

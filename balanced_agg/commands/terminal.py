@@ -60,7 +60,8 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    print(text.encode(errors="backslashreplace").decode())  # half of a surrogate pair, as JSON escapes it
 
 
 def progress(*columns: ProgressColumn) -> Progress:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 from typing import Any
+
+from balanced_agg.runs.file_log import is_number, printable
 
 DEFAULT_COLUMN = "response_tokens"
 TEXT_COLUMN = "output"
+LONGEST = 2**53  # up to which floats hold every whole number
 Measure = Callable[[Sequence[str]], Sequence[int]]
 TEXT_MEASURES: dict[str, Measure] = {
     "characters": lambda texts: [len(text) for text in texts],
@@ -73,9 +75,7 @@ def length_counter(
 
 
 def _of_numbers(values: Sequence[Any]) -> list[float | None]:
-    return [
-        float(value) if isinstance(value, int | float) and isfinite(value) and value >= 0 else None for value in values
-    ]
+    return [float(value) if is_number(value) and 0 <= value < LONGEST else None for value in values]
 
 
 def _of_texts(measure: Measure, texts: Sequence[Any]) -> list[float | None]:
@@ -89,11 +89,11 @@ def _token_measure(name: str, max_response_length: int | None) -> Measure:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of the hub, transformers or tokenizers, which has no class of its own for a torn file
         raise ValueError(f"--tokenizer {name} cannot be loaded: {error}") from None
 
     def count(texts: Sequence[str]) -> list[int]:
-        tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        tokens = tokenizer(list(map(printable, texts)), add_special_tokens=False, verbose=False)["input_ids"]
         return [min(len(ids) + 1, max_response_length or len(ids) + 1) for ids in tokens]
 
     return count

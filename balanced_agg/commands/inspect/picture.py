@@ -28,27 +28,29 @@ def draw(steps: Sequence[StepMeasures], out: Path, unit: str) -> None:
     with rc_context(RC):
         figure = Figure(figsize=(10, 7), layout="constrained")
         (share, gap), (weight, spread) = figure.subplots(2, 2)
-    share.set_title("Share of the gradient on positive responses, %")
-    weight.set_title("Token weight, longest / shortest quarter")
-    gap.set_title("Length gap, (positive - negative) / mean")
-    spread.set_title("Length CV within a group")
-    panel = _bars if len(steps) == 1 else _curves
-    panel(share, steps, {f"{name}/positive_share": style for name, style in DRAWN.items()}, scale=100)
-    panel(weight, steps, {f"{name}/long_token_weight": style for name, style in DRAWN.items()})
-    panel(gap, steps, {"length_gap_within_group": GAP, "length_gap": BATCH_GAP})
-    panel(spread, steps, {"within_group_length_cv": GAP})
-    if len(steps) > 1:
-        # Differences of a few points shall not look like large ones.
-        low, high = share.get_ylim()
-        share.set_ylim(min(low, 40), max(high, 60))
-        for axes in (weight, gap, spread):
-            axes.axhline(0, color=INK, linewidth=0.8)
-        gap.legend(fontsize=8)
-        figure.legend(*share.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    of = f"step {steps[0].step}" if len(steps) == 1 else f"{len(steps)} steps"
-    figure.suptitle(f"What each aggregation would do to these rollouts: {of}, lengths in {unit}\n{NOTE}", fontsize=11)
-    with atomic_write(out) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        share.set_title("Share of the gradient on positive responses, %")
+        weight.set_title("Token weight, longest / shortest quarter")
+        gap.set_title("Length gap, (positive - negative) / mean")
+        spread.set_title("Length CV within a group")
+        panel = _bars if len(steps) == 1 else _curves
+        panel(share, steps, {f"{name}/positive_share": style for name, style in DRAWN.items()}, scale=100)
+        panel(weight, steps, {f"{name}/long_token_weight": style for name, style in DRAWN.items()})
+        panel(gap, steps, {"length_gap_within_group": GAP, "length_gap": BATCH_GAP})
+        panel(spread, steps, {"within_group_length_cv": GAP})
+        if len(steps) > 1:
+            # Differences of a few points shall not look like large ones.
+            low, high = share.get_ylim()
+            share.set_ylim(min(low, 40), max(high, 60))
+            for axes in (weight, gap, spread):
+                axes.axhline(0, color=INK, linewidth=0.8)
+            gap.legend(fontsize=8)
+            figure.legend(*share.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        of = f"step {steps[0].step}" if len(steps) == 1 else f"{len(steps)} steps"
+        figure.suptitle(
+            f"What each aggregation would do to these rollouts: {of}, lengths in {unit}\n{NOTE}", fontsize=11
+        )
+        with atomic_write(out) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
 
 
 def _curves(axes: Axes, steps: Sequence[StepMeasures], curves: dict[str, Style], scale: float = 1) -> None:

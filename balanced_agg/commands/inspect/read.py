@@ -1,10 +1,11 @@
 """Rollouts on disk, a batch of rows at a time: verl's dump (STEP.jsonl), other JSON lines, parquet."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.runs.file_log import parse
+from balanced_agg.runs.file_log import parse, printable
 
 # An int, or the path of a file that says no step.
 Step = int | str
@@ -14,6 +15,7 @@ Batch = tuple[list[tuple[int, dict[str, Any]]], int]
 LeftOut = dict[str, dict[str, Any]]
 
 ROWS = 256  # in a batch
+LARGEST_STEP = 2**53  # up to which floats hold every whole number
 SUFFIXES = (".jsonl", ".parquet")
 
 
@@ -50,7 +52,7 @@ def columns_of(files: Iterable[Path]) -> frozenset[str]:
 
 def step_of(path: Path) -> Step | None:
     """The step of all rows of a file, told by its name; None if each row says its own."""
-    named = path.stem.isdecimal()
+    named = path.stem.isdecimal() and int(path.stem) < LARGEST_STEP
     if "step" in _columns(path) and (path.suffix == ".parquet" or not named):
         return None
     return int(path.stem) if named else str(path)
@@ -66,7 +68,8 @@ def read(path: Path, fields: Iterable[str], left_out: LeftOut) -> Iterator[Batch
     for rows, size in batches:
         for number, row in rows:
             step = row["step"]
-            step = int(step) if isinstance(step, int | float) and step == step // 1 else None
+            whole = isinstance(step, int | float) and abs(step) < LARGEST_STEP and step == step // 1
+            step = int(step) if whole else None
             if of_file is not None and step not in (None, of_file):
                 raise ValueError(
                     f"{path}:{number} is of step {step}, but its file is taken for step {of_file}; give such a file a "
@@ -80,7 +83,7 @@ def _columns(path: Path) -> frozenset[str]:
     if path.suffix == ".parquet":
         return frozenset(_parquet(path).schema_arrow.names)
     with path.open("rb") as file:
-        return frozenset(next((row for row in map(parse, file) if isinstance(row, dict)), {}))
+        return frozenset(map(printable, next((row for row in map(parse, file) if isinstance(row, dict)), {})))
 
 
 def _read_json_lines(path: Path, fields: Iterable[str], left_out: LeftOut) -> Iterator[Batch]:
@@ -107,18 +110,30 @@ def _read_parquet(path: Path, fields: set[str]) -> Iterator[Batch]:
     # Columns that were not asked for, such as prompts, are not even read.
     present = sorted(fields & set(file.schema_arrow.names))
     absent = dict.fromkeys(fields - set(present))
-    for batch in file.iter_batches(batch_size=ROWS, columns=present):
+    batches = file.iter_batches(batch_size=ROWS, columns=present)
+    while True:
+        with _complete(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
         rows = [(number, absent | row) for number, row in enumerate(batch.to_pylist(), start=first)]
         yield rows, round(bytes_on_disk * len(rows) / file.metadata.num_rows)
         first += len(rows)
 
 
 def _parquet(path: Path) -> Any:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _complete(path):
         # Read as it is used: by default a whole row group, which may be the whole file, is fetched first.
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no parquet file: {error}") from None
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is no complete parquet file: {' '.join(str(error).split())}") from None

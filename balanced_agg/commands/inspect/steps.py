@@ -9,7 +9,6 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from balanced_agg.commands.inspect.read import LeftOut, Step, leave_out, read, s
 from balanced_agg.loss.aggregation import group_numbers
 from balanced_agg.loss.diagnostics import aggregation_metrics
 from balanced_agg.runs import verl_keys
+from balanced_agg.runs.file_log import is_number
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _why_not(row: dict[str, Any], length: float | None, question: Question) -> s
         return f"no {question.value_column}"
     if not isinstance(value, int | float):
         return f"{question.value_column} is no number"
-    if not isfinite(value):
+    if not (is_number(value) or isinstance(value, bool)):
         return f"{question.value_column} is not finite"
     if length is None:
         return f"no length in {question.lengths.column}"
