@@ -7,14 +7,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.table import CAPTION, HEADER, cells, markdown, remarks, summarize
-from balanced_agg.commands.evaluate.target import SHARDS, Target, last_of_each_key, resolve_target
+from balanced_agg.commands.evaluate.target import SHARDS, Target, last_of_each_key, load_config, resolve_target
 from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_table
+from balanced_agg.runs.wandb_log import one_line
 
 
 def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: bool, as_json: bool) -> int:
@@ -23,7 +25,7 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: boo
     With --table-only nothing is run: the table is made of the samples of an earlier evaluation. With --json nothing but
     JSON is on stdout: the run's log is on stderr.
     """
-    with errors_in_one_line("evaluate"):
+    with errors_in_one_line("evaluate", OSError):
         target = resolve_target(name, recipe)
         for override in overrides:
             if override.startswith("run.dir="):
@@ -43,7 +45,11 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: boo
     if not table_only:
         messages.print(f"evaluating {target.name} by the validation of recipe {target.recipe}")
         if target.shards:
-            merge(target)
+            try:
+                merge(target)
+            except subprocess.CalledProcessError as error:
+                messages.print(f"{target.shards} cannot be merged: exit code {error.returncode}; the log is above")
+                return error.returncode
         if samples.is_dir():  # of an earlier evaluation, which verl would write over
             samples.rename(
                 samples.with_name(time.strftime("samples-%Y%m%d-%H%M%S", time.localtime(samples.stat().st_mtime)))
@@ -54,9 +60,10 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: boo
             return done.returncode
     try:
         summary = report(target)
-    except Exception:
-        messages.print(f"no table; the samples stay in {samples}, and --table-only makes it of them")
-        raise
+    except (ValueError, OSError) as error:
+        remedy = f"the samples stay in {samples}, and --table-only makes the table of them"
+        messages.print(f"balanced-agg evaluate: {error}; {remedy}")
+        return 1
     if as_json:
         print_json(summary)
     else:
@@ -79,28 +86,30 @@ def merge(target: Target) -> None:
 
 def report(target: Target) -> dict:
     """Write evaluation.json and evaluation.md into the results folder; the summary that was written."""
-    config = OmegaConf.load(target.results / ".hydra/config.yaml")
-    files = [config.data.val_files] if isinstance(config.data.val_files, str) else list(config.data.val_files)
-    sampling = config.actor_rollout_ref.rollout.val_kwargs
-    benchmarks = read_samples(
-        next((target.results / "samples").glob("*.jsonl")),
-        asked([root() / file for file in files], sampling.n),
-        complete=config.data.val_max_samples <= 0,
-    )
-    summary = {
-        "evaluated": target.name,
-        "recipe": target.recipe,
-        # What a score depends on besides the weights.
-        "sampling": {key: sampling[key] for key in ("do_sample", "temperature", "top_p", "top_k")},
-        "max_response_length": config.data.max_response_length,
-        "seed": config.run.seed,
-        "files": files,
-        **summarize(benchmarks),
-    }
+    file = target.results / ".hydra/config.yaml"
+    config = load_config(file, DictConfig)
+    try:
+        files = [config.data.val_files] if isinstance(config.data.val_files, str) else list(config.data.val_files)
+        sampling = config.actor_rollout_ref.rollout.val_kwargs
+        conditions = {
+            # What a score depends on besides the weights.
+            "sampling": {key: sampling[key] for key in ("do_sample", "temperature", "top_p", "top_k")},
+            "max_response_length": config.data.max_response_length,
+            "seed": config.run.seed,
+            "files": files,
+        }
+        responses, complete = sampling.n, config.data.val_max_samples <= 0
+    except (OmegaConfBaseException, AttributeError, TypeError) as error:
+        raise ValueError(f"{file} is incomplete: {one_line(error)}") from None
+    dump = next(iter(sorted((target.results / "samples").glob("*.jsonl"))), None)
+    if dump is None:
+        raise ValueError("the validation has left no samples")
+    benchmarks = read_samples(dump, asked([root() / name for name in files], responses), complete)
+    summary = {"evaluated": target.name, "recipe": target.recipe, **conditions, **summarize(benchmarks)}
     for name, text in (
         ("evaluation.json", json.dumps(summary, indent=2) + "\n"),
         ("evaluation.md", markdown(summary, target.name)),
     ):
         with atomic_write(target.results / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8", errors="replace")
     return summary

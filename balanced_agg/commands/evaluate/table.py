@@ -21,29 +21,34 @@ def summarize(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
 
     Keys of a benchmark: problems, k, missing and defaulted (responses that never came, or whose score did not; counted
     as wrong); and, each with value, low and high (95 % bootstrap interval over problems) or None where no response has
-    a score: mean@k, pass@j for j = 1, 2, 4, … and k, response_tokens (mean), truncated and grader_failed (shares of the
-    responses that have a score). Under "mean" stands the unweighted mean of the benchmarks, where there are several.
+    a score: mean@k, pass@j for j = 1, 2, 4, … and k (None, too, where some score is neither 0 nor 1), response_tokens
+    (mean), truncated and grader_failed (shares of the responses that have a score). Under "mean" stands the unweighted
+    mean of the benchmarks, where there are several.
     """
     rows, at_k = {}, {"mean@k": [], "pass@k": []}
     for benchmark in benchmarks:
         k, ones = benchmark.k, np.ones_like(benchmark.right)
         powers = [1 << power for power in range(k.bit_length()) if 1 << power < k]
-        passes = {j: np.array([pass_at(j, k, int(right)) for right in benchmark.right]) for j in [*powers, k]}
         at_k["mean@k"].append(benchmark.right / k)
-        at_k["pass@k"].append(passes[k])
+        passes = dict.fromkeys([*powers, k])
+        if benchmark.binary:
+            passes = {j: np.array([pass_at(j, k, int(right)) for right in benchmark.right]) for j in passes}
+            at_k["pass@k"].append(passes[k])
         rows[benchmark.name] = {
             "problems": len(benchmark.right),
             "k": k,
             "missing": int(k * len(benchmark.right) - benchmark.came.sum() - benchmark.defaulted.sum()),
             "defaulted": int(benchmark.defaulted.sum()),
             "mean@k": estimate(benchmark.right / k, ones),
-            **{f"pass@{j}": estimate(scores, ones) for j, scores in passes.items()},
+            **{f"pass@{j}": None if scores is None else estimate(scores, ones) for j, scores in passes.items()},
             "response_tokens": estimate(benchmark.tokens, benchmark.came),
             "truncated": estimate(benchmark.truncated, benchmark.came),
             "grader_failed": estimate(benchmark.grader_failed, benchmark.came),
         }
-    mean = {name: mean_of(scores) for name, scores in at_k.items()} if len(benchmarks) > 1 else None
-    return {"benchmarks": rows} | ({MEAN: mean} if mean else {})
+    if len(benchmarks) < 2:
+        return {"benchmarks": rows}
+    mean = {name: mean_of(scores) if len(scores) == len(benchmarks) else None for name, scores in at_k.items()}
+    return {"benchmarks": rows, MEAN: mean}
 
 
 def cells(summary: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -73,6 +78,8 @@ def remarks(summary: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: {row['missing']} responses never came; they count as wrong.")
         if row["defaulted"]:
             lines.append(f"{name}: {row['defaulted']} responses have no score; they count as wrong, and in no length.")
+        if row["mean@k"] and not row[f"pass@{row['k']}"]:
+            lines.append(f"{name}: some scores are neither 0 nor 1, so that there is no pass@k.")
         if row["grader_failed"] and row["grader_failed"]["value"]:
             share = row["grader_failed"]["value"]
             lines.append(f"{name}: {share:.1%} of the responses broke the grader; they count as wrong.")
@@ -81,5 +88,5 @@ def remarks(summary: dict[str, Any]) -> list[str]:
 
 def markdown(summary: dict[str, Any], title: str) -> str:
     rows = [HEADER, ["---"] * len(HEADER), *cells(summary)]
-    table = [f"| {' | '.join(row)} |" for row in rows]
+    table = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows]
     return "\n".join([f"# {title}", "", *table, "", CAPTION, *(f"\n{remark}" for remark in remarks(summary))]) + "\n"

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
 from balanced_agg.commands.recipes import check_recipe_name, compose_recipe, recipe_names, root
+from balanced_agg.runs.run import select
+from balanced_agg.runs.wandb_log import one_line
 
 SHARDS = "model_world_size_*_rank_*.pt"  # verl's FSDP checkpoint, one file a rank
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -77,13 +79,31 @@ def resolve_target(name: str, recipe: str | None = None) -> Target:
 
 
 def recorded_run(folder: Path) -> tuple[str | None, list[str]]:
-    """Recipe and overrides of the run that `folder` belongs to, as Hydra recorded them; (None, []) if there is none."""
+    """Recipe and overrides of the run that `folder` belongs to, as Hydra recorded them; (None, []) if there is none.
+
+    ValueError for a record that is damaged.
+    """
     for parent in folder.parents:
-        if (parent / ".hydra/hydra.yaml").is_file():
-            job = OmegaConf.load(parent / ".hydra/hydra.yaml").hydra.job
-            made_with = OmegaConf.load(parent / ".hydra/overrides.yaml")
-            return job.config_name, [override for override in made_with if not TRAINING_ONLY.match(override)]
+        if (parent / ".hydra/hydra.yaml").exists():
+            try:
+                hydra = load_config(parent / ".hydra/hydra.yaml", DictConfig)
+                made_with = load_config(parent / ".hydra/overrides.yaml", ListConfig)
+            except ValueError as error:
+                raise ValueError(f"{error}; say whose validation to run, --recipe RECIPE") from None
+            name = select(hydra, "hydra.job.config_name")
+            return name, [override for override in map(str, made_with) if not TRAINING_ONLY.match(override)]
     return None, []
+
+
+def load_config(file: Path, kind: type[Container]) -> Container:
+    """A config that Hydra has saved, of this kind of OmegaConf's. ValueError if the file holds none."""
+    try:
+        config = OmegaConf.load(file)
+    except Exception as error:  # of the system, YAML or OmegaConf, by where it ends
+        raise ValueError(f"{file} cannot be read: {one_line(error)}") from None
+    if not isinstance(config, kind):
+        raise ValueError(f"{file} cannot be read: it holds no {kind.__name__}")
+    return config
 
 
 def last_of_each_key(overrides: Iterable[str]) -> list[str]:
