@@ -23,6 +23,8 @@ def run(recipe: str | None, overrides: Sequence[str], as_json: bool) -> int:
     with errors_in_one_line("doctor"):
         if recipe:
             check_recipe_name(recipe)
+        if not root().is_dir():
+            raise ValueError(f"{root()} is no folder; make it, or set BALANCED_AGG_ROOT to one")
         with messages.status("importing verl, asking Ray and wandb"):
             checks = judge([recipe, *overrides] if recipe else [])
     if as_json:

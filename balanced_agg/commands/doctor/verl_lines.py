@@ -14,11 +14,17 @@ from verl.workers.config.actor import ActorConfig
 from balanced_agg.commands import train
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, described, gigabytes
 from balanced_agg.commands.doctor.recipe import Recipe
+from balanced_agg.plugin.checks.packages import trl_problem, trl_remedy
 from balanced_agg.plugin.cpu import cpu_is_chosen
 from balanced_agg.plugin.wrapping import misfits
 
 PLUGIN = "balanced_agg.plugin.loss.in_verl"
 REINSTALL = "pip install this package again in the environment that has verl"
+
+
+def check_trl(recipe: Recipe) -> Iterator[Check]:
+    if not recipe.refused_by("trl") and (problem := trl_problem()):
+        yield Check("trl", FAIL, problem, trl_remedy())
 
 
 def check_devices(recipe: Recipe) -> Iterator[Check]:

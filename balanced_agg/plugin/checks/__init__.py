@@ -13,6 +13,7 @@ from balanced_agg.plugin.checks import (
     ground_truths,
     model,
     outputs,
+    packages,
     reward_function,
     rewards,
     values,
@@ -52,6 +53,7 @@ CHECKS = (
     outputs.check_resume,
     outputs.check_loggers,
     # The machine
+    packages.check_trl,
     cluster.check_cluster,
     cluster.check_gpus,
     cluster.check_ray_cpus,

@@ -45,6 +45,12 @@ def test_json_is_alone_on_stdout(report_of, capsys):
     assert found[2] == {"check": "GPUs", "status": "fail", "detail": "none", "remedy": "x"}
 
 
+def test_a_working_directory_that_is_none_is_a_usage_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("BALANCED_AGG_ROOT", f"{tmp_path}/missing")
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 2 and "missing is no folder" in result.stderr
+
+
 def test_an_unknown_recipe_is_a_usage_error_that_lists_those_there_are():
     result = CliRunner().invoke(app, ["doctor", "nope"])
     assert (result.exit_code, result.stdout) == (2, "")
