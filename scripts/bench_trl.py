@@ -1,12 +1,14 @@
 """TRL's GRPOTrainer at the work of a large arithmetic step, to compare with ours; it prints the seconds of each step.
 
-    .venv/bin/python -m pip install --no-deps trl==1.16.0 accelerate==1.15.0    # once; nothing else here needs them
-    .venv/bin/python scripts/bench_trl.py
+    python3.11 -m venv artifacts/trl
+    artifacts/trl/bin/pip install -c requirements-cpu.lock trl==1.16.0 accelerate datasets torch transformers
+    PYTHONPATH=. artifacts/trl/bin/python scripts/bench_trl.py    # where pip lacks torch's +cpu build, see setup.sh
     bash scripts/train.sh arithmetic data.train_batch_size=32 actor_rollout_ref.actor.ppo_mini_batch_size=32 \\
       trainer.total_training_steps=8 trainer.test_freq=-1 trainer.val_before_train=false    # timing_s/step in its log
 
 Both: 32 prompts x 8 responses of at most 80 tokens at temperature 1, one update on all of them in fp32, the same model,
-problems and rewards. TRL does it in one process and generates with transformers.
+problems and rewards. TRL does it in one process and generates with transformers. It has an environment of its own:
+verl 0.9.1 imports from any TRL that it finds what this one no longer has, and no run of ours starts beside it.
 """
 
 import tempfile

@@ -48,4 +48,4 @@ def trl_remedy() -> str:
     wanted = (requirement.partition(";")[0].strip() for requirement in requires("verl") or [])
     fitting = next((name for name in wanted if re.match(r"trl\b", name)), None)
     other = f", or pip install --no-deps '{fitting}', which verl asks for" if fitting else ""
-    return f"pip uninstall trl, which no run needs (scripts/bench_trl.py has an environment of its own){other}"
+    return f"pip uninstall trl, which no run needs{other}"
