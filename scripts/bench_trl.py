@@ -2,13 +2,14 @@
 
     python3.11 -m venv artifacts/trl
     artifacts/trl/bin/pip install -c requirements-cpu.lock trl==1.16.0 accelerate datasets torch transformers
-    PYTHONPATH=. artifacts/trl/bin/python scripts/bench_trl.py    # where pip lacks torch's +cpu build, see setup.sh
+    PYTHONPATH=. artifacts/trl/bin/python scripts/bench_trl.py
     bash scripts/train.sh arithmetic data.train_batch_size=32 actor_rollout_ref.actor.ppo_mini_batch_size=32 \\
       trainer.total_training_steps=8 trainer.test_freq=-1 trainer.val_before_train=false    # timing_s/step in its log
 
 Both: 32 prompts x 8 responses of at most 80 tokens at temperature 1, one update on all of them in fp32, the same model,
 problems and rewards. TRL does it in one process and generates with transformers. It has an environment of its own:
-verl 0.9.1 imports from any TRL that it finds what this one no longer has, and no run of ours starts beside it.
+verl 0.9.1 imports from any TRL that it finds what this one no longer has, and no run of ours starts beside it. Where pip does not find torch's +cpu build,
+scripts/setup.sh says which index has it.
 """
 
 import tempfile
