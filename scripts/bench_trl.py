@@ -8,8 +8,8 @@
 
 Both: 32 prompts x 8 responses of at most 80 tokens at temperature 1, one update on all of them in fp32, the same model,
 problems and rewards. TRL does it in one process and generates with transformers. It has an environment of its own:
-verl 0.9.1 imports from any TRL that it finds what this one no longer has, and no run of ours starts beside it. Where pip
-does not find torch's +cpu build, scripts/setup.sh says which index has it.
+verl 0.9.1 imports from any TRL that it finds what this one no longer has, and no run of ours starts beside it. Where
+pip does not find torch's +cpu build, scripts/setup.sh says which index has it.
 """
 
 import tempfile

@@ -52,7 +52,7 @@ def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]
         try:
             has_column = "__rollout_n__" in pq.read_schema(file).names
             table = pq.read_table(file, columns=["data_source"] + ["__rollout_n__"] * has_column).to_pydict()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             why = " ".join(str(error).split())
             raise ValueError(f"{file}, whose problems were asked, is no complete parquet file: {why}") from None
         sources = table.get("data_source", [None])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,10 @@ def _read_parquet(path: Path, fields: set[str]) -> Iterator[Batch]:
     batches = file.iter_batches(batch_size=ROWS, columns=present)
     while True:
         with _complete(path):
-            batch = next(batches, None)
-        if batch is None:
+            found = [row for batch in islice(batches, 1) for row in batch.to_pylist()]
+        if not found:
             return
-        rows = [(number, absent | row) for number, row in enumerate(batch.to_pylist(), start=first)]
+        rows = [(number, absent | row) for number, row in enumerate(found, start=first)]
         yield rows, round(bytes_on_disk * len(rows) / file.metadata.num_rows)
         first += len(rows)
 
@@ -135,5 +136,5 @@ def _complete(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no complete parquet file: {' '.join(str(error).split())}") from None

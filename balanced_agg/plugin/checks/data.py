@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def complete(key: str, file: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:  # which check_data_files says
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         what = f": {file} is not a complete parquet file ({' '.join(str(error).split())})"
         raise Refusal(key, what, "prepare it again") from None
 
@@ -239,7 +239,7 @@ def prompts_of(config: DictConfig, key: str) -> Iterator[tuple[Path, list[dict]]
         batches = pq.ParquetFile(file).iter_batches(256, columns=[config.data.prompt_key])
         while True:
             with complete(key, file):
-                batch = next(batches, None)
-            if batch is None:
+                prompts = [prompt for batch in islice(batches, 1) for prompt in batch.column(0).to_pylist()]
+            if not prompts:
                 break
-            yield from ((file, messages) for messages in batch.column(0).to_pylist())
+            yield from ((file, messages) for messages in prompts)

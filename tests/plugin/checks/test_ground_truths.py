@@ -131,6 +131,12 @@ def test_a_file_whose_rows_are_overwritten_is_refused_by_name(tmp_path):
             check(config)
 
 
+def test_texts_that_are_no_utf8_are_refused_by_name(tmp_path):
+    wrong = pa.Array.from_buffers(pa.string(), 2, pa.array([b"1", b"\xff"]).buffers())
+    with pytest.raises(ValueError, match=r"a\.parquet is not a complete parquet file"):
+        check_ground_truths(only(written(tmp_path / "a.parquet", wrong)))
+
+
 ROW = {"prompt": PROMPT, "data_source": "polaris", "reward_model": {"style": "rule", "ground_truth": "2"}}
 FILES = {
     "text": ROW,
