@@ -120,9 +120,10 @@ def read_path(path: str, left_out: list[str]) -> list[Run]:
         records = read_tensorboard(files, notes)
         return [make_run(path, place.resolve().name, records, config_beside(notes, place, place.parent), notes)]
     if files := offline_files(place):
-        found = read_all_offline(files, left_out)
-        if not found and not left_out:
-            raise Unreadable(f"{path}: wandb has written nothing yet to {files[0].name}")
+        found, unreadable = read_all_offline(files)
+        if not found:
+            raise Unreadable("; ".join(unreadable) or f"{path}: wandb has written nothing yet to {files[0].name}")
+        left_out += unreadable
     elif PATH.fullmatch(path) and not Path(place.parts[0]).exists():
         found = read_online(path)
     elif place.exists():
@@ -136,15 +137,15 @@ def read_path(path: str, left_out: list[str]) -> list[Run]:
     ]
 
 
-def read_all_offline(files: Sequence[Path], left_out: list[str]) -> list[WandbRun]:
-    """The runs in these files of wandb's that something has been written to."""
-    found = []
+def read_all_offline(files: Sequence[Path]) -> tuple[list[WandbRun], list[str]]:
+    """The runs in these files of wandb's that something has been written to, and why some cannot be read."""
+    found, unreadable = [], []
     for file in files:
         try:
             found.append(read_offline(file))
         except Unreadable as error:
-            left_out.append(str(error))
-    return [run for run in found if run is not None]
+            unreadable.append(str(error))
+    return [run for run in found if run is not None], unreadable
 
 
 def read_tensorboard(files: Sequence[Path], notes: list[str]) -> Records:

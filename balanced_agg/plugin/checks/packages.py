@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from omegaconf import DictConfig
@@ -21,7 +22,10 @@ def trl_problem() -> str | None:
     Imports TRL as verl does (``apply_monkey_patch`` of verl/models/transformers/monkey_patch.py), which asks only
     whether it is there.
     """
-    found = importlib.util.find_spec("trl")
+    try:
+        found = importlib.util.find_spec("trl")
+    except ValueError:  # loaded from nowhere
+        found = ModuleSpec("trl", None)
     if found is None:
         return None
     try:

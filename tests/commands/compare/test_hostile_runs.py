@@ -313,6 +313,14 @@ def test_a_damaged_run_in_a_wandb_folder_does_not_keep_the_others_from_being_rea
     assert done.exit_code == 0 and "run-b.wandb does not begin with" in done.stdout
 
 
+def test_a_wandb_run_that_has_only_started_is_named_beside_one_that_is_damaged(tmp_path, good):
+    for name, content in {"b": b"\0" * 50, "c": b""}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"run-{name}.wandb").write_bytes(content)
+    said = "\n".join(json.loads(compare(*good, tmp_path / "b", tmp_path / "c", "--json").stdout)["remarks"])
+    assert "run-b.wandb does not begin with" in said and "nothing yet to run-c.wandb" in said
+
+
 def record(payload: bytes) -> bytes:
     kind = bytes([FULL])
     return struct.pack("<IH", zlib.crc32(kind + payload), len(payload)) + kind + payload

@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import requires
+from types import ModuleType
 
 import pytest
 from verl.utils.model import patch_valuehead_model
@@ -84,6 +85,11 @@ def test_a_trl_from_which_verl_cannot_import_is_refused_with_the_remedy(files, t
     (fitting,) = {line.partition(";")[0].strip() for line in requires("verl") if line.startswith("trl")}
     assert f"pip install --no-deps '{fitting}'" in said
     assert verl_fails()
+
+
+def test_a_trl_that_is_loaded_from_nowhere_is_judged_as_well(trl, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trl", ModuleType("trl"))
+    assert "ImportError" in trl_problem()
 
 
 def test_the_doctor_says_it_once_with_a_recipe_and_without(trl, monkeypatch):

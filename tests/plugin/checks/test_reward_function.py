@@ -3,7 +3,10 @@
 import asyncio
 import inspect
 
+import numpy as np
 import pytest
+import torch
+from verl import DataProto
 from verl.trainer.ppo.reward import get_custom_reward_fn, load_reward_manager
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
@@ -127,6 +130,46 @@ def test_every_recipe_hands_our_options_to_our_function(recipe):
     _, options = get_custom_reward_fn(config).args
     assert options["sandbox_fusion_url"] == "http://box" and options["processes"] == 3
     assert options.keys() == config.reward.graders.keys() < inspect.signature(compute_score).parameters.keys()
+
+
+@pytest.mark.parametrize(
+    "lines", [["path: PATH", "reward_kwargs: {bonus: 1}"], ["reward_kwargs: {bonus: 1}", "path: PATH"]]
+)
+def test_a_recipe_of_the_users_may_name_a_function_and_its_options(lines, tmp_path):
+    (tmp_path / "mine.py").write_text(f"def compute_score({DOCUMENTED}, *, bonus): return bonus")
+    function = "\n".join(f"    {line.replace('PATH', f'{tmp_path}/mine.py')}" for line in lines)
+    (tmp_path / "mine.yaml").write_text(
+        "defaults:\n  - base\n  - override model: arithmetic\n  - override train_data: arithmetic\n"
+        "  - override hardware: cpu\n  - _self_\nrun:\n  recipe: mine\n"
+        f"reward:\n  custom_reward_function:\n{function}\n"
+    )
+    config = recipes.compose_recipe("mine", folder=tmp_path)
+    leave_out_grader_options(config)
+    check_reward_function(config)
+    assert config.reward.custom_reward_function.reward_kwargs == {"bonus": 1}
+    assert called(config) == 1.0
+
+
+MANAGERS = {
+    "naive": ("arithmetic",),
+    "dapo": ("qwen3_1.7b_polaris", "data.max_response_length=8192"),
+    "ours": ("arithmetic", "+evaluation=validation_only"),
+}
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("manager", MANAGERS.values(), ids=MANAGERS.keys())
+def test_verls_managers_and_ours_call_the_documented_function(manager, kind, tmp_path):
+    recipe, *overrides = manager
+    (tmp_path / "mine.py").write_text(f"{kind} compute_score({DOCUMENTED}): return float(solution_str == ground_truth)")
+    config = compose_recipe(recipe, f"{FUNCTION}.path={tmp_path}/mine.py", *overrides)
+    tokenizer = build_tokenizer()
+    loaded = load_reward_manager(config, tokenizer)
+    tokens = tokenizer.encode("#2", return_tensors="pt")
+    row = {"data_source": "mine", "reward_model": {"ground_truth": "#2"}, "extra_info": {}}
+    columns = {name: np.array([value], dtype=object) for name, value in row.items()}
+    batch = DataProto.from_dict({"responses": tokens, "attention_mask": torch.ones_like(tokens)}, columns)
+    assert loaded.loop.run_until_complete(loaded.run_single(batch))["reward_score"] == 1.0
 
 
 def test_a_reward_model_adds_two_arguments(tmp_path):
