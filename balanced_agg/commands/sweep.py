@@ -13,6 +13,7 @@ from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.follow import execute, last_lines
 from balanced_agg.commands.recipes import CONFIGS, check_recipe_name, root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
+from balanced_agg.runs import file_log
 
 FAILED = "failed"
 # In the folder of every run that a sweep has started: its overrides, and whether it has finished.
@@ -43,8 +44,14 @@ class PlannedRun:
         return "started" if self.metrics.exists() else "new"
 
     def read_record(self) -> dict:
+        """What `write_record` wrote; empty before it has. ValueError if the file holds anything else."""
         path = self.folder / RECORD
-        return json.loads(path.read_text()) if path.exists() else {}
+        if not path.exists():
+            return {}
+        record = file_log.parse(path.read_bytes())
+        if not isinstance(record, dict) or not isinstance(record.get("overrides"), list):
+            raise ValueError(f"{path} is no record of a sweep; delete it, and the run is resumed as one that has none")
+        return record
 
     def write_record(self, finished: bool) -> None:
         with atomic_write(self.folder / RECORD) as temporary:
@@ -64,7 +71,7 @@ def run(
 ) -> int:
     """The exit code: 0 if all runs have finished and are compared, 2 for what cannot be a sweep."""
     folder = (folder or root() / "outputs").resolve()
-    with errors_in_one_line("sweep"):
+    with errors_in_one_line("sweep", OSError):
         runs = plan_runs(recipe, aggregations, seeds, overrides, folder)
     if dry_run:
         for planned in runs:
@@ -124,7 +131,7 @@ def plan_runs(
         before = run.read_record().get("overrides", overrides)
         if before != overrides:
             raise ValueError(
-                f"{run.folder} was started with the overrides {' '.join(before) or '(none)'}, not "
+                f"{run.folder} was started with the overrides {' '.join(map(str, before)) or '(none)'}, not "
                 f"{' '.join(overrides) or '(none)'}; give the same, or --dir another folder, or move it away"
             )
     return runs

@@ -153,3 +153,17 @@ def test_a_log_that_all_runs_would_share_is_refused(train, monkeypatch):
     monkeypatch.setenv("VERL_FILE_LOGGER_PATH", "log.jsonl")
     result = sweep(*SWEEP)
     assert result.exit_code == 2 and "VERL_FILE_LOGGER_PATH is exported" in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b'{"finished": tr', b"[1]", b"\xff", b'{"finished": true}', None])
+def test_a_record_that_is_damaged_is_named_and_nothing_is_run(train, folder, content):
+    record = folder / "outputs" / NAMES[0] / "sweep.json"
+    record.parent.mkdir(parents=True)
+    if content is None:
+        record.mkdir()
+    else:
+        record.write_bytes(content)
+    result = sweep(*SWEEP)
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit)
+    assert result.stderr.count("\n") == 1 and str(record) in result.stderr
+    assert times_started(folder) == {}
