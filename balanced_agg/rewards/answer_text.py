@@ -4,63 +4,101 @@ Everything here is plain string work, exact and fast; no expression is evaluated
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+
+from balanced_agg.rewards.final_answer import braced
 
 # 10^400 is past anything a benchmark asks for, and writing such a number out is still cheap.
 MAX_EXPONENT = 400
 MAX_LITERAL_CHARACTERS = 500
 
 _CHARACTERS = str.maketrans(
-    {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "°": "",
-     "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "€": "", "£": "", "√": r"\sqrt ",
-     "²": "^2", "³": "^3", "，": ",", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\x00": " "}
+    {"−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/",
+     "π": r"\pi ", "μ": r"\mu ", "θ": r"\theta ", "Ω": r"\Omega ", "Å": r"\AA ", "∞": r"\infty ", "°": r"^\circ ",
+     "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ",
+     "√": r"\surd ", "∛": r"\sqrt[3] ", "⁄": "/", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "€": "", "£": "",
+     "\u202f": r"\,", "\u2009": r"\,", "\x00": " "}
 )  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
+_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp"
+_DEGREES = r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\\text\{\s*degrees?\s*\}|\bdegrees?\b)"
 # In this order. Each makes two spellings of the same thing one.
 _SPELLINGS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
+        (r"\s+", " "),
         (r"\\!\s*", ""),
         (r"\\\$|\$", ""),
+        (r"(?<=\d)(?:\\[,;:]|~) ?(?=\d{3}(?!\d))", ""),  # thousands, and the space behind a digit
+        # pairs side by side, x=1 \quad y=2
+        (r"\\q?quad\b(?=(?: |\\q?quad\b|\\text\{ ?(?:and|,) ?\})*[A-Za-z](?:_\S+)? ?=)", " , "),
         (r"(?<!\\)\\[,;:> ]|~|\\q?quad\b", " "),
         (r"\\[()]|(?<!\\)\\[\[\]]", " "),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?|\\(?:display|text)style\b|\\limits\b", ""),
-        (r"\*\*(?!\d)", " "),
+        (r"(?<=[\w)}\]])\*\*(?=[\w({-])", "^"),
+        (r"\*\*", " "),
         (r"\\(?:text(?:bf|rm|it|normal|sf)?|mbox|hbox|mathrm|mathsf)\s*\{", r"\\text{"),
         (r"\\(?:mathbf|mathit|bm|boldsymbol)\s*\{", "{"),
+        (r"\\text\{\s*(-?[\d.,/]*\d)\s*([A-Za-z%][^{}\d,]*)\}", r"\1 \\text{\2}"),
         (r"\\text\{\s*([^{}A-Za-z]+)\}", r"\1"),
+        (r" +", " "),
         (r"(?<![\d.])(\d+)\s+(\d+)/(\d+)(?!\d)", r"\1\\frac{\2}{\3}"),
-        (r"^\s*(?:\\approx|\\sim|≈)\s*", ""),
-        (r"\\text\{\s*([dei])\s*\}|(?<![\d}])(?<![\d}] )\\text\{\s*([A-Za-z])\s*\}", r"\1\2"),
+        (r"^\s*(?:\\approx|\\sim)\s*", ""),
+        (r"\\text\{\s*([dei])\s*\}|(?:(?<=[=<>,(\[+-])|(?<=[=<>,(\[+-] )|^ ?)\\text\{\s*([A-Za-z])\s*\}", r"\1\2"),
         (r"\\operatorname\*?\s*\{([A-Za-z]+)\}", r"\\\1 "),
-        (r"\s*(?:,\s*)?(?:\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*", " , "),
+        (r"\s*(?:,\s*)?(?:\\text\{\s*,?\s*and\s*\}|(?<![A-Za-z\\])and(?![A-Za-z]))\s*", " , "),
+        (r"\s*(?:,\s*)?(?:\\text\{\s*,?\s*or\s*\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\vee\b)\s*", r" \\lor "),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\([lg]e)q(?:slant)?(?![A-Za-z])", r"\\\1 "),
         (r"<=", r"\\le "),
         (r">=", r"\\ge "),
-        (r"\\neq?(?![A-Za-z])", r"\\ne "),
+        (r"\\lt(?![A-Za-z])", "<"),
+        (r"\\gt(?![A-Za-z])", ">"),
+        (r"\\neq?(?![A-Za-z])|!=", r"\\ne "),
         (r"\\lbrace\b", r"\\{"),
         (r"\\rbrace\b", r"\\}"),
-        (r"\s*\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\\text\{\s*degrees?\s*\}|\s*\bdegrees?\b", ""),
         (r"\\text\{\s*(?:percent|%|\\%)\s*\}|\s*\bpercent\b|\\%", "%"),
         (r"\{\s*,\s*\}", ","),
-        (r"(?<![A-Za-z\\])(pi|theta|alpha|beta|sqrt|sin|cos|tan|ln|log)(?![A-Za-z])", r"\\\1 "),
-        (r"(?<![A-Za-z\\])infinity(?![A-Za-z])|(?<![A-Za-z\\])inf(?![A-Za-z])", r"\\infty "),
-        (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
+        (rf"(?<![A-Za-z\\])(pi|theta|alpha|beta|{_FUNCTIONS})(?![A-Za-z])", r"\\\1 "),
+        (r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
+        (r"(^|[(\[{,<>=] ?|\\[lg]e ?)\+ ?(?=\\infty)", r"\1"),
+        # a root in plain writing has all of the number or bracket behind it; TeX's \sqrt has one character
+        (r"(?:\\surd|(?<![A-Za-z\\])sqrt) ?(?:(\d+(?:\.\d+)?|[A-Za-z])|\(([^()]*)\))", r"\\sqrt{\1\2}"),
+        (r"\\surd\b", r"\\sqrt"),
+        (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+        (r"\\log_\{?e\}?", r"\\ln "),
+        (r"\\varnothing(?![A-Za-z])|\\\{ ?\\\}", r"\\emptyset"),
+        (r"\\langle(?![A-Za-z])", "("),
+        (r"\\rangle(?![A-Za-z])", ")"),
+        (r",? ?\\text\{ ?\(? ?(?:since|because)\b.*$", ""),
+        (r"\\sqrt\s*(\[\d+\])?\s*([0-9A-Za-z])", r"\\sqrt\1{\2}"),
         (r"\\frac\s*([0-9A-Za-z])", r"\\frac{\1}"),
         (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),
+        (r"\\[dt]?binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
+        (
+            rf"\\({_FUNCTIONS})\s*(\^\{{?\d+\}}?)?\s*[({{]\s*(-?[\d.]+){_DEGREES}\s*[)}}]",
+            r"\\\1\2(\\frac{\3\\pi}{180})",
+        ),
+        (rf"\\({_FUNCTIONS})\s*(\^\{{?\d+\}}?)?\s*(-?[\d.]+){_DEGREES}", r"\\\1\2(\\frac{\3\\pi}{180})"),
+        (rf"{_DEGREES}\s*(?:\\text\{{\s*)?([CF])(?![A-Za-z])(?:\s*\}})?", r" \\text{\1}"),
+        (_DEGREES, ""),
+        (r"(?<![A-Za-z_])(\([^(),]*\)) ?(?=\([^(),]*\))|(\}) ?(?=\\binom)", r"\1\2\\cdot "),
+        # math-verify adds where a number stands before a bracket, as in a mixed number
+        (r"(?<![\w.^])(?<!_\{)(\d+(?:\.\d+)?) ?(?=\(|\\binom|\\sqrt|\\frac\{\\)", r"\1\\cdot "),
         (r"([\^_])\s*\{\s*([0-9A-Za-z])\s*\}", r"\1\2"),
         # no function takes a half-open interval: t(0,4] is short for t in (0,4]
         (r"^\s*[A-Za-z]\s*(\([^()\[\]]*\]|\[[^()\[\]]*\))\s*$", r"\1"),
         (r"\s+", " "),
     ]
 ]
-_REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar)\s*(?:\{(\d{1,20})\}|(\d))")
-_APPROXIMATION = re.compile(r"\s*(?:\\approx|\\simeq|≈).*", re.DOTALL)
+_REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*(?:\{(\d{1,20})\}|(\d))")
 _MATRIX_ENVIRONMENT = re.compile(r"\\begin\s*\{([pb]?matrix|array)\}(?:\{[clr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
 
-_THOUSANDS = re.compile(r"(?<![\d.])(?<!\d,)\d{1,3}(?:,\d{3})+(?!\d|,\d)")
+_THOUSANDS = re.compile(r"(?<![\d.])(?<!\d,)[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _DECIMAL = r"\d+\.?\d*|\.\d+"
 _LITERAL = re.compile(
     rf"(?P<sign>[+-]?)(?:"
@@ -70,29 +108,29 @@ _LITERAL = re.compile(
     rf"|(?P<number>{_DECIMAL})(?:[eE](?P<exponent>[+-]?\d+))?"
     rf")(?P<percent>%?)"
 )
-# Anything in \text after a number is a unit; plain letters are one only if they cannot be variables.
-_POWER = r"(?:\^\{?(?P<power>-?\d+)\}?)?"
-_TEXT_UNIT = re.compile(rf"(?<![_^])(?:[\s/*]|\\cdot)*\\text\{{[^{{}}]*\}}\s*{_POWER}\s*$")
-_WORD = (
-    r"(?!(?:and|or|mod|if|for)\b)(?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ft|in|hr|lb|oz|ml|nm|ms|mA|kV|eV|Hz|Pa|"
-    r"m/s|km/h)"
-)
-_PLAIN_UNIT = re.compile(rf"(?<=[\d}}%]) +{_WORD}(?:[ /]{_WORD})*{_POWER}\s*$")
 
 
 def normalise(text: str) -> str:
     r"""One spelling for equal notation: no dollars, ``\left``, thin spaces or degree signs; ``\frac{1}{2}``; and so on.
 
-    The value never changes, except that degrees lose their sign and what follows ``\approx`` is dropped.
+    The value never changes, except that degrees lose their sign; within a function they become radians.
     """
-    text = text.translate(_CHARACTERS)
+    text = re.sub("[⁰¹²³⁴-⁹⁺⁻ⁿ]+", lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = re.sub("[₀-₉]+", lambda found: f"_{{{found[0].translate(_SUBSCRIPTS)}}}", text)
+    text = re.sub("[¼-¾⅐-⅞]", _vulgar_fraction, text)
+    text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
     text = _REPEATING.sub(_repeating_decimal, text)
-    text = text.strip(" *").rstrip(".,;:").strip(" *")
-    while re.fullmatch(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}", text):
-        text = text[1:-1].strip()
-    return _APPROXIMATION.sub("", text) or text
+    text = text.strip(' *“”"`').rstrip(".,;:").strip(" *")
+    while text.startswith("{") and (group := braced(text, 0)) and group[1] == len(text):
+        text = group[0].strip()
+    return text
+
+
+def _vulgar_fraction(match: re.Match) -> str:
+    top, bottom = unicodedata.normalize("NFKC", match[0]).split("⁄")
+    return rf"\frac{{{top}}}{{{bottom}}}"
 
 
 def _repeating_decimal(match: re.Match) -> str:
@@ -104,27 +142,17 @@ def _repeating_decimal(match: re.Match) -> str:
 
 
 def squeeze(text: str) -> str:
-    """`text` without any white space."""
-    return "".join(text.split())
-
-
-def split_units(text: str) -> tuple[str, list[str]]:
-    """`text` without the units at its end, and their powers ("2" of cm^2), last one first.
-
-    A text that consists of nothing else, or that has no digit, is left as it is.
-    """
-    powers: list[str] = []
-    while match := _TEXT_UNIT.search(text) or _PLAIN_UNIT.search(text):
-        rest = text[: match.start()].strip()
-        if not re.search(r"\d|\\pi", rest):
-            break
-        text = rest
-        powers += filter(None, [match["power"]])
-    return text, powers
+    """`text` without white space, but for that between two digits, which keeps two numbers apart."""
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text)
 
 
 def thousands_readings(text: str) -> list[str]:
-    """`text`, after the same without commas that may separate thousands: 58,500 can be 58500 or two parts."""
+    """`text`, after the same without commas that may separate thousands: 58,500 can be 58500 or two parts.
+
+    Within brackets a comma separates: (3,100) is a pair.
+    """
+    if enclosed(text):
+        return [text]
     joined = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), text)
     return [text] if joined == text else [joined, text]
 
@@ -173,21 +201,6 @@ def read_literal(text: str) -> Literal | None:
     return Literal(-value if group["sign"] == "-" else value, bool(group["percent"]), unit, digits)
 
 
-def same_number(gold: str, answer: str) -> bool | None:
-    """Whether two number literals are the same number; None if one is not a literal, so that nothing is decided.
-
-    Thousands separators, leading zeros, ``142.0``, dollars, units and a full stop make no difference.
-    """
-    values = []
-    for text in (gold, answer):
-        reading = thousands_readings(normalise(text))[0]
-        literal = read_literal(split_units(reading)[0])
-        if literal is None or literal.percent:
-            return None
-        values.append(literal.value)
-    return values[0] == values[1]
-
-
 def split_outside_brackets(text: str, separator: str) -> list[str]:
     r"""Pieces of `text` between matches of the regular expression `separator` that stand outside all brackets.
 
@@ -228,7 +241,7 @@ def parts(text: str) -> list[str]:
     if brackets and brackets[0] == r"\{" and not re.search(r"[:|]|\\mid", brackets[1]):
         return parts(brackets[1])
     found = []
-    for part in split_outside_brackets(text, "[,;]"):
+    for part in split_outside_brackets(text, r"[,;]|\\lor\b"):
         if len(re.findall(r"\\[pm][mp](?![A-Za-z])", part)) == 1:
             found += [re.sub(r"\\[pm][mp](?![A-Za-z])", sign, part) for sign in "+-"]
         elif part:

@@ -1,162 +1,317 @@
 r"""Whether two answers are equal.
 
-The structure of an answer (list, tuple, interval, union, matrix, named value) and number literals are compared
-here, exactly; single expressions are parsed by math-verify. Its ``verify`` is trusted only with sets and relations:
-for lists, small numbers and equations it also accepts wrong answers (huggingface/Math-Verify issues 14 and 21:
-``n=2,3,4`` for ``n=1,2,3``, ``1/2^{99}`` for ``1/2^{98}``, rounding to six decimals), so that expressions are
-compared by evaluation at several points instead.
+One rule: what the exact comparison can tell, it decides; where it cannot tell, math-verify decides, unless a veto
+refutes it. The exact comparison reads structure (lists, tuples, intervals, unions, matrices, named values, units) and
+number literals, and compares single expressions at points. math-verify alone accepts wrong answers, too, for lists,
+small numbers and equations (huggingface/Math-Verify issues 14 and 21: ``n=2,3,4`` for ``n=1,2,3``, ``1/2^{99}`` for
+``1/2^{98}``, rounding to six decimals).
 
 Nothing here bounds its own time or memory: call it in a grader process.
 """
 
-import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import lru_cache
 
 import sympy
-from latex2sympy2_extended import NormalizationConfig
-from math_verify import LatexExtractionConfig, parse, verify
+from math_verify import parse, verify
 from sympy import Expr
-from sympy.core.function import AppliedUndef
-from sympy.core.relational import Relational
 
 from balanced_agg.rewards import answer_text
-from balanced_agg.rewards.answer_text import Literal
+from balanced_agg.rewards.answer_text import Literal, split_outside_brackets, squeeze
+from balanced_agg.rewards.quantities import split_unit, units_differ
+from balanced_agg.rewards.values import number, parsed_pair, same_function
 
 # The longest gold of the benchmarks has some 300. Longer texts are compared as they are.
 MAX_CHARACTERS = 2_000
 # A decimal is taken for an irrational or repeating number that it rounds from this many significant digits on.
 # math-verify compares six decimals.
 MIN_ROUNDED_DIGITS = 6
+# How far what stands behind \approx may be from what stands before it
+ROUGHLY = 0.05
 
+_LETTER = r"(?:\\?[A-Za-z]+|\\[a-z]+\{[A-Za-z]\})[ ']*(?:_(?:[A-Za-z0-9]|\{[^{}]*\}|\\[A-Za-z]+))?'*"
 _NAME = re.compile(
-    r"(?P<name>(?:\\angle\s*)?(?:\\text\{[^{}]*\}|\\?[A-Za-z]+|\\?[A-Za-z]+\{[A-Za-z]\}|[A-Z ]+)[ ']*"
-    r"(?:_(?:[A-Za-z0-9]|\{[^{}]*\}|\\[A-Za-z]+))?'*)\s*"
-    r"(?:\(\s*(?P<arguments>[A-Za-z0-9, ]+)\s*\))?\s*(?:=|\\in(?![A-Za-z]))\s*"
+    rf"(?:\\angle\s*|\\triangle\s*)?(?P<name>\\text\{{[^{{}}]*\}}|{_LETTER}|\({_LETTER}(?:,\s*{_LETTER})+\)|\|[A-Z]+\|"
+    r"|[A-Za-z](?:\s*\+\s*[A-Za-z])+|[A-Za-z ]*[A-Za-z])\s*(?:\(\s*(?P<arguments>[^()=]*)\s*\))?"
 )
-_RELATION = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])|\\[lg]t(?![A-Za-z])|=")
-_BASED_NUMBER = re.compile(r"[0-9A-Z]+_(?:\d|\{\d+\}|\{\\text\{.*\}\})")
-# math-verify's own idea of units takes the variable of 6m for metres
-_EXTRACTION = LatexExtractionConfig(
-    normalization_config=NormalizationConfig(
-        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
-    )
+_EQUALS = r"(?<![<>!\\])=|\\in(?![A-Za-z])"
+_RELATION = re.compile(r"[<>]|\\[lgn]e(?![A-Za-z])|=")
+_ORDER = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z]))")
+_SET_OF_ALL = re.compile(
+    rf"\\\{{\s*({_LETTER})\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?(?:\\mid(?![A-Za-z])|:|\|)(.*)\\\}}", re.DOTALL
 )
-ROUNDING = (sympy.floor, sympy.ceiling)
-# of values that are computed to 30 digits
-RELATIVE_NOISE = sympy.Float("1e-20", 30)
+_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R")
+_BASED_NUMBER = re.compile(r"[0-9A-Z.]+_(?:\d+|\{\d+\}|\{\\text\{.*\}\})")
+_BASES = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_APPROXIMATELY = r"\\(?:approx|simeq|doteq|cong)(?![A-Za-z])"
+_WORDS = re.compile(r"\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|(?<![A-Za-z\\])[A-Za-z]{4,}")
+_MEANINGLESS = re.compile(r"\\(?:Rightarrow|implies|to|rightarrow|therefore|because)(?![A-Za-z])")
+_NUMBERS_SIDE_BY_SIDE = re.compile(r"(?<![_^\d])\d+\s+\d")
 
 
 def answers_equal(gold: str, answer: str, relative_tolerance: float = 0.0) -> bool:
     r"""Whether `answer` states what `gold` states. Both are raw text: LaTeX with or without dollars, or plain.
 
     Lists are compared without regard to order and part by part, each part exactly once; tuples, intervals and
-    matrices entry by entry. Units after a number, a name before ``=`` and percent signs may be left out on either
+    matrices entry by entry. A unit after a number, a name before ``=`` and percent signs may be left out on either
     side. A decimal equals a fraction if it does so exactly, or rounds or cuts it at MIN_ROUNDED_DIGITS or more.
     `relative_tolerance` applies to golds written as a decimal or with an exponent, against anything but an integer.
     """
     if max(len(gold), len(answer)) > MAX_CHARACTERS:
-        return answer_text.squeeze(gold) == answer_text.squeeze(answer)
-    gold, answer = answer_text.normalise(gold), answer_text.normalise(answer)
-    if not gold or not answer:
+        return squeeze(gold) == squeeze(answer)
+    normal_gold, normal_answer = (_without_approximation(answer_text.normalise(text)) for text in (gold, answer))
+    if not normal_gold or not normal_answer:
         return False
+    verdict = _any(
+        _compare(gold_reading, answer_reading, relative_tolerance)
+        for gold_reading in answer_text.thousands_readings(normal_gold)
+        for answer_reading in answer_text.thousands_readings(normal_answer)
+    )
+    if verdict is None:
+        vetoed = any(veto(normal_gold, normal_answer) for veto in VETOES)
+        return not vetoed and _math_verify_accepts(gold, answer)
+    return verdict
+
+
+def _math_verify_accepts(gold: str, answer: str) -> bool:
+    in_dollars = gold if "$" in gold else f"${gold}$"
+    readings = [parse(text, parsing_timeout=None) for text in (in_dollars, rf"\boxed{{{answer}}}")]
+    return verify(*readings, timeout_seconds=None)
+
+
+# What math-verify accepts in spite of it. Each takes gold and answer, normalised.
+
+
+def _equation_for_a_value(gold: str, answer: str) -> bool:
+    """7 is not x^2=7."""
     return any(
-        _equal(gold_reading, answer_reading, relative_tolerance)
-        for gold_reading in answer_text.thousands_readings(gold)
-        for answer_reading in answer_text.thousands_readings(answer)
+        "=" in one and not _named(one)[0] and not _RELATION.search(other)
+        for one, other in ((gold, answer), (answer, gold))
     )
 
 
-def _equal(gold: str, answer: str, tolerance: float) -> bool:
-    if answer_text.squeeze(gold) == answer_text.squeeze(answer):
+def _other_words(gold: str, answer: str) -> bool:
+    r"""5 is not ``5 \text{ is wrong}``: words that are neither a unit nor in the gold."""
+    known = squeeze(gold).lower()
+    return any(squeeze(word).lower() not in known for word in _WORDS.findall(split_unit(answer)[0]))
+
+
+def _two_numbers(gold: str, answer: str) -> bool:
+    """123 is not 1 2 3."""
+    return any(_NUMBERS_SIDE_BY_SIDE.search(text) for text in (gold, answer))
+
+
+def _ellipsis(gold: str, answer: str) -> bool:
+    r"""Of ``1, 2, \ldots, n`` math-verify compares the parts that are written out."""
+    return any(re.search(r"\\[lcd]?dots|\.\.\.", text) for text in (gold, answer))
+
+
+def _derivation(gold: str, answer: str) -> bool:
+    r"""``x=5 \Rightarrow y=7`` is two statements, of which math-verify takes one."""
+    return any(_MEANINGLESS.search(text) or re.search(_APPROXIMATELY, text) for text in (gold, answer))
+
+
+def _sign_before_brackets(gold: str, answer: str) -> bool:
+    """(1,2) is not -(1,2)."""
+    pairs = ((gold, answer), (answer, gold))
+    return any(one.startswith("-(") and "," in one and not other.startswith("-") for one, other in pairs)
+
+
+VETOES = (_equation_for_a_value, _other_words, _two_numbers, _ellipsis, _derivation, _sign_before_brackets)
+
+
+# The exact comparison. True: equal. False: different. None: it cannot tell.
+
+
+def _any(verdicts: Iterable[bool | None]) -> bool | None:
+    verdicts = set(verdicts)
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _all(verdicts: Iterable[bool | None]) -> bool | None:
+    unknown = False
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        unknown = unknown or verdict is None
+    return None if unknown else True
+
+
+def _compare(gold: str, answer: str, tolerance: float) -> bool | None:
+    if squeeze(gold) == squeeze(answer):
         return True
-    gold_parts, answer_parts = answer_text.parts(gold), answer_text.parts(answer)
+    intervals = [_intervals(text) for text in (gold, answer)]
+    if all(intervals):
+        (gold_name, golds), (answer_name, answers) = intervals
+        if gold_name and answer_name and squeeze(gold_name) != squeeze(answer_name):
+            return False
+        return _compare_in_any_order(golds, answers, tolerance, _compare_values)
+    gold_parts, answer_parts = (_parts(text) for text in (gold, answer))
     if len(gold_parts) == len(answer_parts) == 1:
-        return _equal_parts(gold_parts[0], answer_parts[0], tolerance)
+        return _compare_parts(gold_parts[0], answer_parts[0], tolerance)
     gold_tuple = answer_text.enclosed(gold)
     if len(gold_parts) == 1 and gold_tuple and gold_tuple[0] + gold_tuple[2] == "()":
         # the coordinates of a point, given one by one
-        return _equal_in_order(answer_text.split_outside_brackets(gold_tuple[1], ","), answer_parts, tolerance)
-    return _equal_in_any_order(gold_parts, answer_parts, tolerance)
+        return _compare_in_order(split_outside_brackets(gold_tuple[1], ","), answer_parts, tolerance)
+    return _compare_in_any_order(gold_parts, answer_parts, tolerance)
 
 
-def _equal_in_order(golds: list[str], answers: list[str], tolerance: float) -> bool:
-    return len(golds) == len(answers) and all(
-        _equal(gold, answer, tolerance) for gold, answer in zip(golds, answers, strict=True)
-    )
+def _compare_in_order(golds: list[str], answers: list[str], tolerance: float) -> bool | None:
+    if len(golds) != len(answers):
+        return False
+    return _all(_compare(gold, answer, tolerance) for gold, answer in zip(golds, answers, strict=True))
 
 
-def _equal_in_any_order(golds: list[str], answers: list[str], tolerance: float) -> bool:
+def _compare_in_any_order(
+    golds: list[str], answers: list[str], tolerance: float, compare: Callable[[str, str, float], bool | None] = _compare
+) -> bool | None:
     """Each gold has its own answer and none is left over. Equality is transitive, so that the first match will do."""
     if len(golds) != len(answers):
         return False
-    remaining = list(answers)
+    others, left = [], list(answers)
     for gold in golds:
-        match = next((answer for answer in remaining if _equal(gold, answer, tolerance)), None)
+        match = next((answer for answer in left if compare(gold, answer, tolerance)), None)
         if match is None:
-            return False
-        remaining.remove(match)
-    return True
+            others.append(gold)
+        else:
+            left.remove(match)
+    return _all(_any(compare(gold, answer, tolerance) for answer in left) for gold in others)
 
 
-def _equal_parts(gold: str, answer: str, tolerance: float) -> bool:
-    gold_name, gold_value = _named(gold)
-    answer_name, answer_value = _named(answer)
-    if gold_name and answer_name and answer_text.squeeze(gold_name["name"]) == answer_text.squeeze(answer_name["name"]):
-        return _equal(gold_value, _with_arguments_of(gold_name, answer_name, answer_value), tolerance)
-    if gold_name and not _RELATION.search(answer):
-        return _equal(gold_value, answer, tolerance)
-    if answer_name and not _RELATION.search(gold):
-        return _equal(gold, answer_value, tolerance)
-    return _equal_values(gold, answer, tolerance)
+def _parts(text: str) -> list[str]:
+    r"""The values that an answer lists. A name in front of all of them, ``x \in \{1, 2\}``, is left out."""
+    if set_of_all := _SET_OF_ALL.fullmatch(text):
+        return _parts(set_of_all[2].strip())
+    name, value = _named(text)
+    parts = answer_text.parts(value if name and not _RELATION.search(value) else text)
+    return parts if len(parts) > 1 else answer_text.parts(text)
 
 
 def _named(text: str) -> tuple[re.Match | None, str]:
-    r"""``x = 5`` as (match of ``x =``, "5"). A chain ends in its value: ``S = 2 + 3 = 5``. (None, text) if nameless."""
-    match = _NAME.match(text)
-    if match is None:
+    r"""``x = 5`` as (match of ``x``, "5"). A chain ends in its value: ``S = 2 + 3 = 5``. (None, text) if nameless."""
+    first, *others = split_outside_brackets(text, _EQUALS)
+    if not others or _ORDER.search(text):
         return None, text
-    return match, answer_text.split_outside_brackets(text[match.end() :], "(?<![<>!])=")[-1]
+    if negative := re.fullmatch(rf"-\s*({_LETTER}(?:\([^()]*\))?)", first):
+        return _NAME.fullmatch(negative[1]), f"-({others[-1]})"
+    name = _NAME.fullmatch(first)
+    if name is None and len(others) == 1 and re.fullmatch(_LETTER, others[0]):
+        return _NAME.fullmatch(others[0]), first
+    if name is None and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", " ".join([first, *others])):
+        return None, others[-1]  # 2 + 3 = 5
+    return (name, others[-1]) if name else (None, text)
+
+
+def _compare_parts(gold: str, answer: str, tolerance: float) -> bool | None:
+    gold_name, gold_value = _named(gold)
+    answer_name, answer_value = _named(answer)
+    if gold_name and answer_name:
+        if squeeze(gold_name["name"]) == squeeze(answer_name["name"]):
+            return _compare(gold_value, _with_arguments_of(gold_name, answer_name, answer_value), tolerance)
+        # y=2x+3 and x=(y-3)/2 may be one line
+        return None if re.search("[A-Za-z]", gold_value + answer_value) else False
+    if (gold_name and not _RELATION.search(answer_value)) or (answer_name and not _RELATION.search(gold_value)):
+        return _compare(gold_value, answer_value, tolerance)
+    return _compare_values(
+        *((gold_value, answer_value) if not (gold_name or answer_name) else (gold, answer)), tolerance
+    )
 
 
 def _with_arguments_of(gold: re.Match, answer: re.Match, value: str) -> str:
     """`value` of the function that the answer names, written in the argument of the gold: f(n) = n^2 for f(x) = x^2."""
-    old, new = answer_text.squeeze(answer["arguments"] or ""), answer_text.squeeze(gold["arguments"] or "")
+    old, new = squeeze(answer["arguments"] or ""), squeeze(gold["arguments"] or "")
     if old == new or not (len(old) == len(new) == 1):
         return value
     return re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda letter: new if letter.group() == old else letter.group(), value)
 
 
-def _equal_values(gold: str, answer: str, tolerance: float) -> bool:
+def _intervals(text: str) -> tuple[str | None, list[str]] | None:
+    r"""A set of reals as (name of its variable, intervals): ``x<2 \lor x\ge3`` as x, (-\infty,2) and [3,\infty)."""
+    if set_of_all := _SET_OF_ALL.fullmatch(text):
+        text = set_of_all[2].strip()
+    name, value = _named(text)
+    if name and value[:1] in "([":
+        text = value
+    if _REALS.fullmatch(text):
+        return name and name["name"], [r"(-\infty,\infty)"]
+    found: list[str] = []
+    names = {name["name"]} if name else set()
+    for piece in split_outside_brackets(text, r"\\cup(?![A-Za-z])|\\lor(?![A-Za-z])"):
+        brackets = answer_text.enclosed(piece)
+        if (
+            brackets
+            and brackets[0] != r"\{"
+            and len(ends := split_outside_brackets(brackets[1], ",")) == 2
+            and all(ends)
+        ):
+            found.append(piece)
+            continue
+        relation = _interval_of_relation(piece)
+        if relation is None:
+            return None
+        names.add(relation[0])
+        found += relation[1]
+    return (next(iter(names), None), found) if len(names) <= 1 else None
+
+
+def _interval_of_relation(text: str) -> tuple[str, list[str]] | None:
+    sides = [side.strip() for side in _ORDER.split(text)]
+    if len(sides) == 3 and re.fullmatch(_LETTER, sides[2]):
+        sides = [sides[2], {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}.get(sides[1], sides[1]), sides[0]]
+    if len(sides) == 5 and sides[1] in (">", r"\ge"):
+        sides = [*reversed(sides)]
+        sides[1::2] = ["<" if sign == ">" else r"\le" for sign in sides[1::2]]
+    variable = sides[0] if len(sides) == 3 else sides[2] if len(sides) == 5 else ""
+    if not re.fullmatch(_LETTER, variable) or variable.startswith((r"\infty", r"\pi")) or "" in sides:
+        return None
+    if len(sides) == 5:
+        if {sides[1], sides[3]} - {"<", r"\le"}:
+            return None
+        return variable, [f"{'(' if sides[1] == '<' else '['}{sides[0]},{sides[4]}{')' if sides[3] == '<' else ']'}"]
+    sign, bound = sides[1:]
+    intervals = {
+        "<": [rf"(-\infty,{bound})"],
+        r"\le": [rf"(-\infty,{bound}]"],
+        ">": [rf"({bound},\infty)"],
+        r"\ge": [rf"[{bound},\infty)"],
+        r"\ne": [rf"(-\infty,{bound})", rf"({bound},\infty)"],
+    }
+    return variable, intervals[sign]
+
+
+def _compare_values(gold: str, answer: str, tolerance: float) -> bool | None:
     if gold.startswith(r"\text") or answer.startswith(r"\text"):
-        return bool(_words(gold)) and _words(gold) == _words(answer)
-    gold, gold_powers = answer_text.split_units(gold)
-    answer, answer_powers = answer_text.split_units(answer)
-    if gold_powers and answer_powers and gold_powers != answer_powers:
+        return (_words(gold) == _words(answer)) if _words(gold) and _words(answer) else None
+    gold, gold_unit = split_unit(gold)
+    answer, answer_unit = split_unit(answer, letters=not re.search("[A-Za-z]", gold))
+    if units_differ(gold_unit, answer_unit):
         return False
-    if _BASED_NUMBER.fullmatch(answer_text.squeeze(gold)) or _BASED_NUMBER.fullmatch(answer_text.squeeze(answer)):
-        return re.sub(r"[\s{}]", "", gold) == re.sub(r"[\s{}]", "", answer)
+    if _BASED_NUMBER.fullmatch(squeeze(gold)) or _BASED_NUMBER.fullmatch(squeeze(answer)):
+        return _based(gold) == _based(answer)
     gold_literal, answer_literal = answer_text.read_literal(gold), answer_text.read_literal(answer)
     if gold_literal and answer_literal:
         return _equal_literals(gold_literal, answer_literal, tolerance)
-
-    golds, answers = (answer_text.split_outside_brackets(text, r"\\cup(?![A-Za-z])") for text in (gold, answer))
-    if len(golds) > 1 and len(answers) > 1:
-        return _equal_in_any_order(golds, answers, tolerance)
     gold_rows, answer_rows = answer_text.matrix(gold), answer_text.matrix(answer)
     if gold_rows and answer_rows:
-        return len(gold_rows) == len(answer_rows) and all(
-            _equal_in_order(*rows, tolerance) for rows in zip(gold_rows, answer_rows, strict=True)
-        )
+        if len(gold_rows) != len(answer_rows):
+            return False
+        return _all(_compare_in_order(*rows, tolerance) for rows in zip(gold_rows, answer_rows, strict=True))
     gold_brackets, answer_brackets = answer_text.enclosed(gold), answer_text.enclosed(answer)
-    if gold_brackets and answer_brackets:
-        golds, answers = (answer_text.split_outside_brackets(b[1], ",") for b in (gold_brackets, answer_brackets))
-        if len(golds) > 1 or len(answers) > 1:
-            same_kind = gold_brackets[::2] == answer_brackets[::2]
-            return same_kind and _equal_in_order(golds, answers, tolerance)
-    return _equal_expressions(gold, answer, gold_literal, answer_literal, tolerance)
+    lists = [
+        split_outside_brackets(brackets[1], ",") if brackets else [] for brackets in (gold_brackets, answer_brackets)
+    ]
+    if gold_brackets and answer_brackets and max(map(len, lists)) > 1:
+        return gold_brackets[::2] == answer_brackets[::2] and _compare_in_order(*lists, tolerance)
+    if (len(lists[0]) > 1 and answer_literal) or (len(lists[1]) > 1 and gold_literal):
+        return False
+    return _compare_expressions(gold, answer, gold_literal, answer_literal, tolerance)
+
+
+def _based(number: str) -> str:
+    for base, word in enumerate(_BASES, start=2):
+        number = re.sub(rf"_\{{\\text\{{\s*{word}\s*\}}\}}", f"_{base}", number)
+    return re.sub(r"[\s{}()]", "", number)
 
 
 def _words(answer: str) -> str:
@@ -186,96 +341,38 @@ def _approximates(decimal: Literal, value: Fraction, tolerance: float = 0.0) -> 
     return (precise and (rounded or cut)) or error <= Fraction(tolerance) * abs(decimal.value)
 
 
-def _equal_expressions(
+def _compare_expressions(
     gold: str, answer: str, gold_literal: Literal | None, answer_literal: Literal | None, tolerance: float
-) -> bool:
-    gold, answer = _with_distinct_letters(gold, answer)
-    left = sympy.Rational(gold_literal.value) if gold_literal else _parsed(gold)
-    right = sympy.Rational(answer_literal.value) if answer_literal else _parsed(answer)
-    if left is None or right is None:
-        return False
-    if isinstance(left, Relational) and isinstance(right, Relational):
-        return _equal_relations(left, right)
+) -> bool | None:
+    if any(veto(gold, answer) for veto in VETOES):
+        return None
+    left, right = parsed_pair(gold, answer)
+    left = sympy.Rational(gold_literal.value) if gold_literal else left
+    right = sympy.Rational(answer_literal.value) if answer_literal else right
     if not (isinstance(left, Expr) and isinstance(right, Expr)):
-        return verify(left, right, timeout_seconds=None, allow_set_relation_comp=True)
-    if _equal_functions(left, right):
-        return True
+        return None
+    same = same_function(left, right)
     decimal, expression = (gold_literal, right) if gold_literal else (answer_literal, left)
-    if not decimal or not decimal.unit or expression.free_symbols:
-        return False
-    value = sympy.N(expression.doit(), 50)
-    return value.is_Float and _approximates(decimal, Fraction(str(value)), tolerance if gold_literal else 0.0)
+    if same or not decimal or not decimal.unit:
+        return same
+    value = number(expression)
+    if value is None:
+        return same
+    return _approximates(decimal, Fraction(str(value)), tolerance if gold_literal else 0.0)
 
 
-def _with_distinct_letters(*texts: str) -> list[str]:
-    """The same texts with upper-case letters renamed where math-verify, which takes R for r, would confuse them."""
-    letters = set(re.findall(r"(?<![A-Za-z])[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", " ".join(texts))))
-    confused = sorted(letter for letter in letters if letter.isupper() and letter.lower() in {*letters, "e", "i"})
-    spare = [letter for letter in "zwvuqpbhjlsdacnmkrtxy" if letter not in letters and letter.upper() not in letters]
-    renamed = dict(zip(confused, spare, strict=False))
-    pattern = re.compile(r"\\[A-Za-z]+|[A-Z]")
-    return [pattern.sub(lambda letter: renamed.get(letter.group(), letter.group()), text) for text in texts]
-
-
-@lru_cache(maxsize=256)
-def _parsed(text: str) -> sympy.Basic | None:
-    """The expression that math-verify reads in `text`, or None."""
-    found = parse(f"${text}$", [_EXTRACTION], "no_fallback", extraction_mode="first_match", parsing_timeout=None)
-    return found[0] if found else None
-
-
-def _values_at_points(*expressions: Expr) -> Iterator[list[Expr]]:
-    """Values of the expressions at seeded points where all of them are finite: exact if rational, else to 30 digits.
-
-    Symbols of one name are one variable; i and e are the constants. Points are positive rationals,
-    but consecutive integers where a factorial, a binomial coefficient or rounding needs them.
-    """
-    expressions = tuple(
-        expression.xreplace({number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)})
-        for expression in expressions
-    )
-    discrete = any(expression.has(sympy.factorial, sympy.binomial, *ROUNDING) for expression in expressions)
-    points = 48 if any(expression.has(*ROUNDING) for expression in expressions) else 12
-    unknowns = [expression.free_symbols | expression.atoms(AppliedUndef) for expression in expressions]
-    atoms = sorted(set().union(*unknowns), key=str)
-    rng = random.Random(0)
-    for index in range(points if atoms else 1):
-        values = {"i": sympy.I, "e": sympy.E}
-        for atom in atoms:
-            rational = sympy.Rational(rng.randint(20, 200), 97)
-            values.setdefault(str(atom), sympy.Integer(3 + index + rng.randint(0, 7)) if discrete else rational)
-        found = [expression.xreplace({atom: values[str(atom)] for atom in atoms}).doit() for expression in expressions]
-        found = [value if value.is_Rational else sympy.N(value, 30) for value in found]
-        if all(value.is_number and value.is_finite for value in found):
-            yield found
-
-
-def _equal_functions(left: Expr, right: Expr) -> bool:
-    """Whether two expressions agree at all of at least two points (one, if they are constant)."""
-    agreeing = 0
-    for values in _values_at_points(left, right):
-        if not _close(*values):
-            return False
-        agreeing += 1
-    return agreeing >= (2 if left.free_symbols or right.free_symbols else 1)
-
-
-def _close(left: Expr, right: Expr) -> bool:
-    if left.is_Rational and right.is_Rational:
-        return left == right
-    return abs(left - right) <= RELATIVE_NOISE * max(abs(left), abs(right))
-
-
-def _equal_relations(left: Relational, right: Relational) -> bool:
-    """Whether the two say the same after moving everything to one side, up to a constant factor."""
-    left, right = (relation.reversed if relation.rel_op in ("<", "<=") else relation for relation in (left, right))
-    if left.rel_op != right.rel_op:
-        return False
-    sides = [relation.lhs - relation.rhs for relation in (left, right)]
-    factors = [a / b for a, b in _values_at_points(*sides) if a != 0 and b != 0]
-    directed = left.rel_op in (">", ">=")
-    return (
-        len(factors) >= 2
-        and all(_close(factor, factors[0]) for factor in factors)
-        and (not directed or bool(factors[0].is_positive))
-    )
+def _without_approximation(text: str) -> str:
+    r"""``x \approx 5.3`` names 5.3; of ``\frac{1}{3} \approx .333`` the exact part is the answer, if the two agree."""
+    exact, *others = split_outside_brackets(text, _APPROXIMATELY)
+    if len(others) != 1:
+        return text
+    if _NAME.fullmatch(exact):
+        return f"{exact} = {others[0]}"
+    literal = answer_text.read_literal(split_unit(others[0])[0])
+    if literal is None:
+        return text
+    left, _ = parsed_pair(split_unit(_named(exact)[1])[0], "0")
+    value = number(left) if isinstance(left, Expr) else None
+    if value is not None and abs(value - sympy.Rational(literal.value)) > ROUGHLY * abs(value):
+        return text
+    return exact

@@ -7,12 +7,18 @@ TAIL_CHARACTERS = 20_000
 MAX_LINE_CHARACTERS = 2_000
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_BETWEEN_BOXES = re.compile(r"(?:[\s$.*]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|[,;])*")
+_BETWEEN_BOXES = re.compile(
+    r"(?:[\s$.*~&,;]|\\[()\[\]\\,;:! ]|\\q?quad\b|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?[\s,]*\}|\b(?:and|or)\b"
+    r"|\b[A-Za-z](?:_\w)?\s*=)*"
+)
 _JOINS = re.compile(r"[,;]|and|or")
 _ANCHOR = re.compile(r"answer[^\n.:=]{0,40}?(?:\bis\b[ \t]*:?|:|=)(?:[ \t]*\*\*)?", re.IGNORECASE)
 _ANSWER_LINE = re.compile(r"answer\s*\**\s*:[\s*]*([^\n]*)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?:\s|$)|,?\s+(?:because|since|which|so)\s")
 _MATHS = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(([^\n]+?)\\\)|\\\[([^\n]+?)\\\]")
+# A formula in lines of its own
+_DISPLAY = re.compile(r"\s*(?:\*\*)?\s*(?:\\\[(.*?)\\\]|\$\$(.*?)\$\$)", re.DOTALL)
+_DISPLAY_AT_END = re.compile(r"(?:\\\[((?:(?!\\[\[\]]).)*)\\\]|\$\$([^$]*)\$\$)[\s.]*$", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?%?")
 
 
@@ -66,9 +72,13 @@ def _unboxed(text: str) -> str | None:
     """What "... answer is X" or "Answer: X" announces last; else the last formula or number of the last line."""
     anchors = list(_ANCHOR.finditer(text))
     if anchors:
-        lines = [line.strip() for line in text[anchors[-1].end() :].splitlines()]
-        line = next((line for line in lines if line), "")[:MAX_LINE_CHARACTERS]
+        after = text[anchors[-1].end() :]
+        if display := _DISPLAY.match(after):
+            return display[1] or display[2]
+        line = next((line for line in map(str.strip, after.splitlines()) if line), "")[:MAX_LINE_CHARACTERS]
         return _SENTENCE_END.split(line, maxsplit=1)[0] or None
+    if display := _DISPLAY_AT_END.search(text[-MAX_LINE_CHARACTERS:]):
+        return display[1] or display[2]
     line = next((line for line in reversed(text.splitlines()) if line.strip()), "")[-MAX_LINE_CHARACTERS:]
     found = [next(filter(None, groups)) for groups in _MATHS.findall(line)] or _NUMBER.findall(line)
     return found[-1] if found else None
@@ -96,6 +106,7 @@ def stated_answer(response: str) -> str | None:
     *_, last = [None, *_ANSWER_LINE.finditer(text)]
     answer = boxed(text[last.start() :] if last else text)
     if answer is None and last:
-        answer = last[1]
+        display = _DISPLAY.match(text, last.start(1))
+        answer = (display[1] or display[2]) if display else last[1]
     answer = (answer or "").strip()
     return answer if 0 < len(answer) <= MAX_LINE_CHARACTERS else None

@@ -7,9 +7,9 @@ import re
 from decimal import Decimal
 from numbers import Real
 
-from balanced_agg.rewards.answer_text import same_number
 from balanced_agg.rewards.final_answer import final_answer, stated_answer
 from balanced_agg.rewards.grader_processes import shared_processes
+from balanced_agg.rewards.quantities import same_number
 
 # Golds of Minerva-Math are numbers computed from rounded constants. 1e-4 is the tolerance of Qwen2.5-Math's
 # evaluation code, where Minerva figures commonly come from. Answers of the other sets are exact.
