@@ -24,7 +24,10 @@ def check_ground_truths(config: DictConfig) -> None:
     """
     if config.reward.custom_reward_function.path != OUR_REWARDS:
         return
-    for file, key in {file: key for key, file in reversed(parquet_files(config))}.items():
+    keys: dict[Path, str] = {}
+    for key, file in parquet_files(config):
+        keys.setdefault(file, key)  # an evaluation trains on its validation files
+    for file, key in keys.items():
         with complete(key, file):
             for row, source, value in ground_truths(file):
                 if problem := wrong_with(source, value):

@@ -67,10 +67,9 @@ def definition(tree: ast.Module, name: str, aliases: tuple[str, ...] = ()) -> as
     for node in tree.body:
         if isinstance(node, FUNCTIONS | ast.ClassDef):
             bound, value = [node.name], node
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            bound = [ast.unparse(target) for target in getattr(node, "targets", None) or [node.target]]
-            value = node.value
-        else:  # an import, or a statement with others in it
+        elif isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
+            bound, value = [target.id for target in node.targets], node.value
+        else:  # an import, an assignment to several names, or a statement with others in it
             bound, value = list(_bound_in(node)), None
         if name in bound:
             found = value

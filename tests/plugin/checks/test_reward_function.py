@@ -45,6 +45,9 @@ WORK = {
     f"def compute_score(): ...\ndef compute_score({DOCUMENTED}): return 1.0": (),
     f"import functools\ndef f(bonus, {DOCUMENTED}): return bonus\ncompute_score = functools.partial(f, 1.0)": (),
     "def pair(f): return lambda **call: f(call['ground_truth'])\n@pair\ndef compute_score(truth): return 1.0": (),
+    f"def compute_score(): ...\ncompute_score, _ = (lambda {DOCUMENTED}: 1.0), 2": (),
+    f"def compute_score(): ...\ncompute_score: object = lambda {DOCUMENTED}: 1.0": (),
+    f"def compute_score(): ...\n[compute_score := lambda {DOCUMENTED}: 1.0]": (),
     f"if True:\n  def compute_score({DOCUMENTED}): return 1.0\nelse:\n  def compute_score(): return 1.0": (),
     "X: int = 3\ndef compute_score(data_source: 'a', solution_str: X, ground_truth: 1 / 0 if 0 else X, extra_info=X): "
     "return 1.0": (),
