@@ -26,9 +26,9 @@ def leave_out_grader_options(config: DictConfig) -> None:
     configs/base.yaml gives them as interpolations of ``reward.graders``, by which they are told from the user's own of
     the same name: hence before the config is resolved. A config without such options stays as it is.
     """
-    function = config.reward.custom_reward_function
+    function = OmegaConf.select(config, "reward.custom_reward_function") or {}
     options = function.get("reward_kwargs")
-    if function.path != OUR_REWARDS and isinstance(options, DictConfig):
+    if isinstance(options, DictConfig) and function.path != OUR_REWARDS:
         written = OmegaConf.to_container(options, resolve=False)
         with open_dict(function):
             function.reward_kwargs = {
@@ -43,7 +43,8 @@ def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: d
     hands the environment to Ray unresolved, where ``${run.dir}`` would arrive as that text.
     """
     config = kwargs["config"] if "config" in kwargs else args[0]
-    leave_out_grader_options(config)
+    if "run" in config:
+        leave_out_grader_options(config)
     try:
         for call in _calls:
             call(config)
