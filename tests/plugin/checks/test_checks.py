@@ -202,6 +202,15 @@ def test_a_reward_function_is_read_and_not_run(compose, tmp_path):
     check_launch(compose(f"{FUNCTION}.path={tmp_path}/stars.py"))
 
 
+def test_at_a_launch_a_function_of_the_users_is_left_with_the_users_options_alone(compose, tmp_path):
+    written("reward.py", "def compute_score(data_source, solution_str, ground_truth, extra_info, bonus): ...\n")(
+        tmp_path
+    )
+    config = compose(f"{FUNCTION}.path={tmp_path}/reward.py", f"+{FUNCTION}.reward_kwargs.bonus=1")
+    validate_config(config, use_reference_policy=False, use_critic=False)
+    assert config.reward.custom_reward_function.reward_kwargs == {"bonus": 1}
+
+
 def test_names_that_a_module_of_the_users_may_register_are_left_to_it(compose, tmp_path):
     check_launch(compose("algorithm.adv_estimator=mine", "actor_rollout_ref.model.external_lib=my_lib"))
     written("reward.py", "def compute_score(): ...\n")(tmp_path)
