@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from balanced_agg.rewards.final_answer import braced
 
@@ -110,6 +111,7 @@ _LITERAL = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)  # a gold comes once for each response
 def normalise(text: str) -> str:
     r"""One spelling for equal notation: no dollars, ``\left``, thin spaces or degree signs; ``\frac{1}{2}``; and so on.
 

@@ -16,11 +16,13 @@ from fractions import Fraction
 import sympy
 from math_verify import parse, verify
 from sympy import Expr
+from sympy.core.relational import Relational
 
 from balanced_agg.rewards import answer_text
 from balanced_agg.rewards.answer_text import Literal, split_outside_brackets, squeeze
 from balanced_agg.rewards.quantities import split_unit, units_differ
-from balanced_agg.rewards.values import number, parsed_pair, same_function
+from balanced_agg.rewards.statements import NAME, RELATION, intervals, named, values_listed, with_arguments_of
+from balanced_agg.rewards.values import UNREADABLE, number, parsed_pair, same_function, same_relation
 
 # The longest gold of the benchmarks has some 300. Longer texts are compared as they are.
 MAX_CHARACTERS = 2_000
@@ -30,18 +32,6 @@ MIN_ROUNDED_DIGITS = 6
 # How far what stands behind \approx may be from what stands before it
 ROUGHLY = 0.05
 
-_LETTER = r"(?:\\?[A-Za-z]+|\\[a-z]+\{[A-Za-z]\})[ ']*(?:_(?:[A-Za-z0-9]|\{[^{}]*\}|\\[A-Za-z]+))?'*"
-_NAME = re.compile(
-    rf"(?:\\angle\s*|\\triangle\s*)?(?P<name>\\text\{{[^{{}}]*\}}|{_LETTER}|\({_LETTER}(?:,\s*{_LETTER})+\)|\|[A-Z]+\|"
-    r"|[A-Za-z](?:\s*\+\s*[A-Za-z])+|[A-Za-z ]*[A-Za-z])\s*(?:\(\s*(?P<arguments>[^()=]*)\s*\))?"
-)
-_EQUALS = r"(?<![<>!\\])=|\\in(?![A-Za-z])"
-_RELATION = re.compile(r"[<>]|\\[lgn]e(?![A-Za-z])|=")
-_ORDER = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z]))")
-_SET_OF_ALL = re.compile(
-    rf"\\\{{\s*({_LETTER})\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?(?:\\mid(?![A-Za-z])|:|\|)(.*)\\\}}", re.DOTALL
-)
-_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R")
 _BASED_NUMBER = re.compile(r"[0-9A-Z.]+_(?:\d+|\{\d+\}|\{\\text\{.*\}\})")
 _BASES = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _APPROXIMATELY = r"\\(?:approx|simeq|doteq|cong)(?![A-Za-z])"
@@ -58,8 +48,8 @@ def answers_equal(gold: str, answer: str, relative_tolerance: float = 0.0) -> bo
     side. A decimal equals a fraction if it does so exactly, or rounds or cuts it at MIN_ROUNDED_DIGITS or more.
     `relative_tolerance` applies to golds written as a decimal or with an exponent, against anything but an integer.
     """
-    if max(len(gold), len(answer)) > MAX_CHARACTERS:
-        return squeeze(gold) == squeeze(answer)
+    if gold == answer or max(len(gold), len(answer)) > MAX_CHARACTERS:
+        return bool(gold.strip()) and squeeze(gold) == squeeze(answer)
     normal_gold, normal_answer = (_without_approximation(answer_text.normalise(text)) for text in (gold, answer))
     if not normal_gold or not normal_answer:
         return False
@@ -76,8 +66,11 @@ def answers_equal(gold: str, answer: str, relative_tolerance: float = 0.0) -> bo
 
 def _math_verify_accepts(gold: str, answer: str) -> bool:
     in_dollars = gold if "$" in gold else f"${gold}$"
-    readings = [parse(text, parsing_timeout=None) for text in (in_dollars, rf"\boxed{{{answer}}}")]
-    return verify(*readings, timeout_seconds=None)
+    try:
+        readings = [parse(text, parsing_timeout=None) for text in (in_dollars, rf"\boxed{{{answer}}}")]
+        return verify(*readings, timeout_seconds=None)
+    except UNREADABLE:
+        return False
 
 
 # What math-verify accepts in spite of it. Each takes gold and answer, normalised.
@@ -86,7 +79,7 @@ def _math_verify_accepts(gold: str, answer: str) -> bool:
 def _equation_for_a_value(gold: str, answer: str) -> bool:
     """7 is not x^2=7."""
     return any(
-        "=" in one and not _named(one)[0] and not _RELATION.search(other)
+        "=" in one and not named(one)[0] and not RELATION.search(other)
         for one, other in ((gold, answer), (answer, gold))
     )
 
@@ -125,8 +118,12 @@ VETOES = (_equation_for_a_value, _other_words, _two_numbers, _ellipsis, _derivat
 
 
 def _any(verdicts: Iterable[bool | None]) -> bool | None:
-    verdicts = set(verdicts)
-    return True if True in verdicts else None if None in verdicts else False
+    unknown = False
+    for verdict in verdicts:
+        if verdict:
+            return True
+        unknown = unknown or verdict is None
+    return None if unknown else False
 
 
 def _all(verdicts: Iterable[bool | None]) -> bool | None:
@@ -141,13 +138,12 @@ def _all(verdicts: Iterable[bool | None]) -> bool | None:
 def _compare(gold: str, answer: str, tolerance: float) -> bool | None:
     if squeeze(gold) == squeeze(answer):
         return True
-    intervals = [_intervals(text) for text in (gold, answer)]
-    if all(intervals):
-        (gold_name, golds), (answer_name, answers) = intervals
+    if (gold_set := intervals(gold)) and (answer_set := intervals(answer)):
+        (gold_name, golds), (answer_name, answers) = gold_set, answer_set
         if gold_name and answer_name and squeeze(gold_name) != squeeze(answer_name):
             return False
         return _compare_in_any_order(golds, answers, tolerance, _compare_values)
-    gold_parts, answer_parts = (_parts(text) for text in (gold, answer))
+    gold_parts, answer_parts = (values_listed(text) for text in (gold, answer))
     if len(gold_parts) == len(answer_parts) == 1:
         return _compare_parts(gold_parts[0], answer_parts[0], tolerance)
     gold_tuple = answer_text.enclosed(gold)
@@ -179,105 +175,20 @@ def _compare_in_any_order(
     return _all(_any(compare(gold, answer, tolerance) for answer in left) for gold in others)
 
 
-def _parts(text: str) -> list[str]:
-    r"""The values that an answer lists. A name in front of all of them, ``x \in \{1, 2\}``, is left out."""
-    if set_of_all := _SET_OF_ALL.fullmatch(text):
-        return _parts(set_of_all[2].strip())
-    name, value = _named(text)
-    parts = answer_text.parts(value if name and not _RELATION.search(value) else text)
-    return parts if len(parts) > 1 else answer_text.parts(text)
-
-
-def _named(text: str) -> tuple[re.Match | None, str]:
-    r"""``x = 5`` as (match of ``x``, "5"). A chain ends in its value: ``S = 2 + 3 = 5``. (None, text) if nameless."""
-    first, *others = split_outside_brackets(text, _EQUALS)
-    if not others or _ORDER.search(text):
-        return None, text
-    if negative := re.fullmatch(rf"-\s*({_LETTER}(?:\([^()]*\))?)", first):
-        return _NAME.fullmatch(negative[1]), f"-({others[-1]})"
-    name = _NAME.fullmatch(first)
-    if name is None and len(others) == 1 and re.fullmatch(_LETTER, others[0]):
-        return _NAME.fullmatch(others[0]), first
-    if name is None and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", " ".join([first, *others])):
-        return None, others[-1]  # 2 + 3 = 5
-    return (name, others[-1]) if name else (None, text)
-
-
 def _compare_parts(gold: str, answer: str, tolerance: float) -> bool | None:
-    gold_name, gold_value = _named(gold)
-    answer_name, answer_value = _named(answer)
+    gold_name, gold_value = named(gold)
+    answer_name, answer_value = named(answer)
     if gold_name and answer_name:
         if squeeze(gold_name["name"]) == squeeze(answer_name["name"]):
-            return _compare(gold_value, _with_arguments_of(gold_name, answer_name, answer_value), tolerance)
+            return _compare(gold_value, with_arguments_of(gold_name, answer_name, answer_value), tolerance)
         # y=2x+3 and x=(y-3)/2 may be one line
-        return None if re.search("[A-Za-z]", gold_value + answer_value) else False
-    if (gold_name and not _RELATION.search(answer_value)) or (answer_name and not _RELATION.search(gold_value)):
+        crossed = gold_name["name"] in answer_value or answer_name["name"] in gold_value
+        return None if crossed else False
+    if (gold_name and not RELATION.search(answer_value)) or (answer_name and not RELATION.search(gold_value)):
         return _compare(gold_value, answer_value, tolerance)
     return _compare_values(
         *((gold_value, answer_value) if not (gold_name or answer_name) else (gold, answer)), tolerance
     )
-
-
-def _with_arguments_of(gold: re.Match, answer: re.Match, value: str) -> str:
-    """`value` of the function that the answer names, written in the argument of the gold: f(n) = n^2 for f(x) = x^2."""
-    old, new = squeeze(answer["arguments"] or ""), squeeze(gold["arguments"] or "")
-    if old == new or not (len(old) == len(new) == 1):
-        return value
-    return re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda letter: new if letter.group() == old else letter.group(), value)
-
-
-def _intervals(text: str) -> tuple[str | None, list[str]] | None:
-    r"""A set of reals as (name of its variable, intervals): ``x<2 \lor x\ge3`` as x, (-\infty,2) and [3,\infty)."""
-    if set_of_all := _SET_OF_ALL.fullmatch(text):
-        text = set_of_all[2].strip()
-    name, value = _named(text)
-    if name and value[:1] in "([":
-        text = value
-    if _REALS.fullmatch(text):
-        return name and name["name"], [r"(-\infty,\infty)"]
-    found: list[str] = []
-    names = {name["name"]} if name else set()
-    for piece in split_outside_brackets(text, r"\\cup(?![A-Za-z])|\\lor(?![A-Za-z])"):
-        brackets = answer_text.enclosed(piece)
-        if (
-            brackets
-            and brackets[0] != r"\{"
-            and len(ends := split_outside_brackets(brackets[1], ",")) == 2
-            and all(ends)
-        ):
-            found.append(piece)
-            continue
-        relation = _interval_of_relation(piece)
-        if relation is None:
-            return None
-        names.add(relation[0])
-        found += relation[1]
-    return (next(iter(names), None), found) if len(names) <= 1 else None
-
-
-def _interval_of_relation(text: str) -> tuple[str, list[str]] | None:
-    sides = [side.strip() for side in _ORDER.split(text)]
-    if len(sides) == 3 and re.fullmatch(_LETTER, sides[2]):
-        sides = [sides[2], {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}.get(sides[1], sides[1]), sides[0]]
-    if len(sides) == 5 and sides[1] in (">", r"\ge"):
-        sides = [*reversed(sides)]
-        sides[1::2] = ["<" if sign == ">" else r"\le" for sign in sides[1::2]]
-    variable = sides[0] if len(sides) == 3 else sides[2] if len(sides) == 5 else ""
-    if not re.fullmatch(_LETTER, variable) or variable.startswith((r"\infty", r"\pi")) or "" in sides:
-        return None
-    if len(sides) == 5:
-        if {sides[1], sides[3]} - {"<", r"\le"}:
-            return None
-        return variable, [f"{'(' if sides[1] == '<' else '['}{sides[0]},{sides[4]}{')' if sides[3] == '<' else ']'}"]
-    sign, bound = sides[1:]
-    intervals = {
-        "<": [rf"(-\infty,{bound})"],
-        r"\le": [rf"(-\infty,{bound}]"],
-        ">": [rf"({bound},\infty)"],
-        r"\ge": [rf"[{bound},\infty)"],
-        r"\ne": [rf"(-\infty,{bound})", rf"({bound},\infty)"],
-    }
-    return variable, intervals[sign]
 
 
 def _compare_values(gold: str, answer: str, tolerance: float) -> bool | None:
@@ -349,6 +260,8 @@ def _compare_expressions(
     left, right = parsed_pair(gold, answer)
     left = sympy.Rational(gold_literal.value) if gold_literal else left
     right = sympy.Rational(answer_literal.value) if answer_literal else right
+    if isinstance(left, Relational) and isinstance(right, Relational):
+        return same_relation(left, right)
     if not (isinstance(left, Expr) and isinstance(right, Expr)):
         return None
     same = same_function(left, right)
@@ -366,12 +279,12 @@ def _without_approximation(text: str) -> str:
     exact, *others = split_outside_brackets(text, _APPROXIMATELY)
     if len(others) != 1:
         return text
-    if _NAME.fullmatch(exact):
+    if NAME.fullmatch(exact):
         return f"{exact} = {others[0]}"
     literal = answer_text.read_literal(split_unit(others[0])[0])
     if literal is None:
         return text
-    left, _ = parsed_pair(split_unit(_named(exact)[1])[0], "0")
+    left, _ = parsed_pair(split_unit(named(exact)[1])[0], "0")
     value = number(left) if isinstance(left, Expr) else None
     if value is not None and abs(value - sympy.Rational(literal.value)) > ROUGHLY * abs(value):
         return text

@@ -13,6 +13,7 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse
 from sympy import Expr
 from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
 
 # math-verify's own idea of units takes the variable of 6m for metres
 _EXTRACTION = LatexExtractionConfig(
@@ -25,6 +26,8 @@ _KINKED = (sympy.Abs, sympy.Max, sympy.Min, sympy.sign, *_ROUNDING)
 # of values that are computed to 30 digits
 _RELATIVE_NOISE = sympy.Float("1e-20", 30)
 _POINTS = 18
+# What sympy and math-verify raise for texts that make no sense to them, such as a matrix plus a number
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError)
 
 
 def parsed_pair(left: str, right: str) -> tuple[sympy.Basic | None, sympy.Basic | None]:
@@ -35,7 +38,10 @@ def parsed_pair(left: str, right: str) -> tuple[sympy.Basic | None, sympy.Basic 
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> sympy.Basic | None:
     text = re.sub(r"\\text\{\s*([A-Za-z])\s*\}", r" \1 ", text)
-    found = parse(f"${text}$", [_EXTRACTION], "no_fallback", extraction_mode="first_match", parsing_timeout=None)
+    try:
+        found = parse(f"${text}$", [_EXTRACTION], "no_fallback", extraction_mode="first_match", parsing_timeout=None)
+    except UNREADABLE:
+        return None
     return found[0] if found else None
 
 
@@ -55,23 +61,42 @@ def same_function(left: Expr, right: Expr) -> bool | None:
     Numbers need one. True is not a proof, and so the points are of both signs and of several sizes.
     """
     agreeing = 0
-    for values in _values_at_points(left, right):
-        if not _close(*values):
-            return False
-        agreeing += 1
+    try:
+        for values in _values_at_points(left, right):
+            if not _close(*values):
+                return False
+            agreeing += 1
+    except UNREADABLE:
+        return None
     return True if agreeing >= (2 if _variables(left) | _variables(right) else 1) else None
 
 
 def number(expression: Expr) -> sympy.Rational | sympy.Float | None:
     """Its value, exact if it is rational, else to 50 digits; None if it has variables, or is not real and finite."""
-    found = None if expression.free_symbols else expression.doit()
-    if found is None or found.is_Rational:
-        return found
-    found = sympy.N(found, 50)
-    return found if found.is_Float else None
+    if expression.free_symbols:
+        return None
+    try:
+        exact = expression.doit()
+        found = exact if exact.is_Rational else sympy.N(exact, 50)
+    except UNREADABLE:
+        return None
+    return found if found.is_Rational or found.is_Float else None
 
 
-def _variables(expression: Expr) -> set[Expr]:
+def same_relation(left: Relational, right: Relational) -> bool | None:
+    """True if everything on one side is the same function up to a constant factor, False if the letters differ."""
+    if {str(letter) for letter in _variables(left)} != {str(letter) for letter in _variables(right)}:
+        return False
+    left, right = (relation.reversed if relation.rel_op in ("<", "<=") else relation for relation in (left, right))
+    sides = [relation.lhs - relation.rhs for relation in (left, right)]
+    if left.rel_op != right.rel_op or not all(isinstance(side, Expr) for side in sides):
+        return None
+    factors = [a / b for a, b in _values_at_points(*sides) if a != 0 and b != 0]
+    proportional = len(factors) >= 2 and all(_close(factor, factors[0]) for factor in factors)
+    return True if proportional and (left.rel_op not in (">", ">=") or bool(factors[0].is_positive)) else None
+
+
+def _variables(expression: sympy.Basic) -> set[Expr]:
     return expression.free_symbols | expression.atoms(AppliedUndef)
 
 
@@ -113,7 +138,7 @@ def _values_at_points(*expressions: Expr) -> Iterator[list[Expr]]:
             found = [expression.xreplace(at_point).doit() for expression in expressions]
             found = [value if value.is_Rational else sympy.N(value, 30) for value in found]
             finite = all(value.is_number and value.is_finite for value in found)
-        except (TypeError, ValueError, ZeroDivisionError):  # sympy's, for what it cannot evaluate there
+        except UNREADABLE:
             continue
         if finite:
             yield found

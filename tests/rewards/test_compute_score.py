@@ -142,6 +142,26 @@ def test_grade_school_answers_are_the_marked_number_else_the_last(data_source, g
         assert compute_score(data_source, response, ground_truth) == WRONG, response
 
 
+@pytest.mark.parametrize(
+    ("response", "right", "wrong"),
+    [
+        (r"\boxed{\frac12}", "0.5", "1"),
+        (r"\boxed{\frac{5}{2}}", "2.5", "5"),
+        (r"\boxed{2\frac12}", "2.5", "2"),
+        (r"\boxed{5 \cdot 4}", "20.5", "5"),
+        ("#### 5/2", "2.5", "5"),
+        ("#### 5*4=20", "20", "5"),
+        ("#### 5 million", "5000000", "5"),
+        (r"#### \boxed{5}", "5", "4"),
+        (r"\boxed{3,5}", "35.5", "3"),
+    ],
+)
+def test_a_grade_school_answer_is_the_whole_number_not_its_first_digits(response, right, wrong):
+    assert compute_score("gsm8k", response, wrong) == WRONG
+    if "cdot" not in response and "," not in response:  # left undone: no number at all
+        assert compute_score("gsm8k", response, right) == RIGHT
+
+
 def test_a_grade_school_ground_truth_without_a_number_is_an_error():
     with pytest.raises(ValueError, match="ground_truth"):
         compute_score("gsm8k", "#### 5", "five")

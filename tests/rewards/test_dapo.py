@@ -35,6 +35,8 @@ def score(response: str, ground_truth: str) -> float:
         "Answer: x = 142",
         r"Answer: \frac{284}{2}",
         r"Answer: $2 \cdot 71$",
+        "Answer:\n\\[\n142\n\\]",
+        "Answer:\n$$\n142\n$$",
         r"\boxed{142}",
         "The final answer: $\\boxed{142}$.",
     ],

@@ -152,6 +152,8 @@ def test_any_accepted_answer_suffices():
     [
         (r"\boxed{1} and later \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
         (r"$\boxed{69}$ and $\boxed{84}$", "69, 84"),
+        (r"so $\boxed{-2} \quad \text{and} \quad \boxed{1}$", "-2, 1"),
+        (r"$x = \boxed{-2}$ or $x = \boxed{1}$", "-2, 1"),
         (r"\boxed{\boxed{5}}", "5"),
         (r"\boxed{ \{1, 2\} }", r"\{1, 2\}"),
         (r"$\boxed 5$", "5"),
@@ -159,6 +161,8 @@ def test_any_accepted_answer_suffices():
         (r"\boxed{5}, no: \boxed{}", None),
         ("The answer is 5, wait.\nThe answer is 6.", "6"),
         ("The answer is:\n$$\\frac{1}{2}$$", "\\frac{1}{2}"),
+        ("The answer is\n\\[\n88\n\\]", "88"),
+        ("We find\n\\[\nx = 88\n\\]\n", "x = 88"),
         ("The answer is 12 because 3 * 4 = 12.", "12"),
         ("We get $5$.\nThen $6$ and so $7$.", "7"),
         ("3 apples\nand 4 pears", "4"),
