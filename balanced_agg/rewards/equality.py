@@ -29,6 +29,8 @@ MAX_CHARACTERS = 2_000
 # A decimal is taken for an irrational or repeating number that it rounds from this many significant digits on.
 # math-verify compares six decimals.
 MIN_ROUNDED_DIGITS = 6
+# What no single expression equals
+_MANY = (sympy.Tuple, sympy.Interval, sympy.Union)
 # How far what stands behind \approx may be from what stands before it
 ROUGHLY = 0.05
 
@@ -263,7 +265,10 @@ def _compare_expressions(
     if isinstance(left, Relational) and isinstance(right, Relational):
         return same_relation(left, right)
     if not (isinstance(left, Expr) and isinstance(right, Expr)):
-        return None
+        one_is_many = (isinstance(left, Expr) and isinstance(right, _MANY)) or (
+            isinstance(left, _MANY) and isinstance(right, Expr)
+        )
+        return False if one_is_many else None
     same = same_function(left, right)
     decimal, expression = (gold_literal, right) if gold_literal else (answer_literal, left)
     if same or not decimal or not decimal.unit:

@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from balanced_agg.rewards.answer_text import normalise, read_literal, thousands_readings
 from balanced_agg.rewards.final_answer import MAX_LINE_CHARACTERS, TAIL_CHARACTERS, after_thinking, boxed, final_answer
@@ -44,11 +45,14 @@ def is_right(response: str, ground_truth: object) -> bool:
     return stated_number(response) in golds
 
 
+@lru_cache(maxsize=1024)  # a gold comes once for each response
 def number_in(text: str) -> Fraction | None:
     r"""The number literal that `text` is, behind its last ``=`` and with or without a unit; else the first among words.
 
     None where there is none, and where it is only a part of an expression: 5*4 is neither 5 nor 4.
     """
+    if plain := _NUMBER.fullmatch(text.strip()):
+        return _value(plain)
     text = text[:MAX_LINE_CHARACTERS]
     text = thousands_readings(normalise((boxed(text) or text).rpartition("=")[2]))[0]
     literal = read_literal(split_unit(text)[0])
