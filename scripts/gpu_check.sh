@@ -3,12 +3,13 @@
 # of the loss, and two training steps of qwen3_1.7b_dapo17k cut to 8 prompts. Needs `balanced-agg prepare dapo17k`.
 #   scripts/gpu_check.sh [overrides of the training run…]
 # Prints a table; everything else stays in outputs/gpu_check. Exit status 1 if a part failed; the others run all the same.
-set -uo pipefail
+set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=${BALANCED_AGG_ROOT:-$root}/outputs/gpu_check
 python=${VERL_PYTHON:-python3}
 export VERL_PYTHON=$python
-mkdir -p "$out" && cd "$root" || exit
+mkdir -p "$out"
+cd "$root"
 
 failed=()
 part() {  # NAME COMMAND…: its output in NAME.log
