@@ -265,10 +265,8 @@ def _compare_expressions(
     if isinstance(left, Relational) and isinstance(right, Relational):
         return same_relation(left, right)
     if not (isinstance(left, Expr) and isinstance(right, Expr)):
-        one_is_many = (isinstance(left, Expr) and isinstance(right, _MANY)) or (
-            isinstance(left, _MANY) and isinstance(right, Expr)
-        )
-        return False if one_is_many else None
+        kinds = {isinstance(reading, Expr) - isinstance(reading, _MANY) for reading in (left, right)}
+        return False if kinds == {1, -1} else None
     same = same_function(left, right)
     decimal, expression = (gold_literal, right) if gold_literal else (answer_literal, left)
     if same or not decimal or not decimal.unit:

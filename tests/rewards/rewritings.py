@@ -444,7 +444,7 @@ def a_little_more(gold: str) -> Pairs:
         yield gold, f"{gold}.0000001"
         yield gold, f"{gold} + 10^{{-30}}"
         yield rf"10^{{50}}+{gold.lstrip('-')}", rf"10^{{50}}+{gold.lstrip('-')}+1"
-        yield r"\frac{1}{2^{99}}", rf"\frac{{1}}{{2^{{{gold.lstrip('-')[:2]}}}}}"
+        yield r"\frac{1}{2^{99}}", rf"\frac{{1}}{{2^{{{int(gold[-1]) + 7}}}}}"
 
 
 @unequal
