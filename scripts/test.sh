@@ -14,5 +14,7 @@ esac
 pytest=(.venv/bin/python -m pytest)
 # The two processes share the cores.
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
-# One at a time: a run takes up to 14 GB.
-[ -z "${slow:-}" ] || "${pytest[@]}" -m "$slow" "$@"
+if [ -n "${slow:-}" ]; then
+  OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "($slow) and not alone" "$@"
+  "${pytest[@]}" -m "($slow) and alone" "$@"
+fi

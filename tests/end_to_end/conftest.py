@@ -2,10 +2,17 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.launch import ROOT, SMALL, replay, train
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):  # this hook sees every test
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session")

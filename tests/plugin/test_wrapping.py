@@ -135,6 +135,7 @@ def test_a_switch(monkeypatch, value, on):
     assert switched_on("BALANCED_AGG_TEST", default="1") is True
 
 
+@pytest.mark.slow
 def test_a_renamed_parameter_of_verl_ends_runs_in_our_modes_and_no_others(fresh_process):
     """In a process of its own: there verl's agg_loss is another one before the plugin comes."""
     script = inspect.cleandoc("""

@@ -14,6 +14,8 @@ import zmq
 from balanced_agg.plugin.guard import waiting
 from balanced_agg.plugin.guard.waiting import AnsweredSocket, Watch, check_engine
 
+pytestmark = pytest.mark.slow  # a cluster of its own
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
