@@ -17,7 +17,8 @@ MAX_LITERAL_CHARACTERS = 500
 
 _CHARACTERS = str.maketrans(
     {"−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/",
-     "π": r"\pi ", "μ": r"\mu ", "θ": r"\theta ", "Ω": r"\Omega ", "Å": r"\AA ", "∞": r"\infty ", "°": r"^\circ ",
+     "π": r"\pi ", "μ": r"\mu ", "θ": r"\theta ", "Ω": r"\Omega ", "Å": r"\AA ", "∞": r"\infty ",
+     "°": r"^\circ ", "º": r"^\circ ",
      "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ",
      "√": r"\surd ", "∛": r"\sqrt[3] ", "⁄": "/", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "€": "", "£": "",
      "\u202f": r"\,", "\u2009": r"\,", "\x00": " "}
@@ -43,6 +44,7 @@ _SPELLINGS = [
         (r"(?<=[\w)}\]])\*\*(?=[\w({-])", "^"),
         (r"\*\*", " "),
         (r"\\(?:text(?:bf|rm|it|normal|sf)?|mbox|hbox|mathrm|mathsf)\s*\{", r"\\text{"),
+        (r"\{\s*\\rm\s+|\\rm\s*\{", r"\\text{"),
         (r"\\(?:mathbf|mathit|bm|boldsymbol)\s*\{", "{"),
         (r"\\text\{\s*(-?[\d.,/]*\d)\s*([A-Za-z%][^{}\d,]*)\}", r"\1 \\text{\2}"),
         (r"\\text\{\s*([^{}A-Za-z]+)\}", r"\1"),
@@ -87,7 +89,11 @@ _SPELLINGS = [
         (rf"\\({_FUNCTIONS})\s*(\^\{{?\d+\}}?)?\s*(-?[\d.]+){_DEGREES}", r"\\\1\2(\\frac{\3\\pi}{180})"),
         (rf"{_DEGREES}\s*(?:\\text\{{\s*)?([CF])(?![A-Za-z])(?:\s*\}})?", r" \\text{\1}"),
         (_DEGREES, ""),
-        (r"(?<![A-Za-z_])(\([^(),]*\)) ?(?=\([^(),]*\))|(\}) ?(?=\\binom)", r"\1\2\\cdot "),
+        (r"\\text\{\s*(\\[a-z]+)\s*\}", r"\1"),
+        (
+            r"(?:(?<![A-Za-z_])|(?<=\\cdot)|(?<=\\times))(\([^(),]*\)) ?(?=\([^(),]*\)|\d)|(\}) ?(?=\\binom)",
+            r"\1\2\\cdot ",
+        ),
         # math-verify adds where a number stands before a bracket, as in a mixed number
         (r"(?<![\w.^])(?<!_\{)(\d+(?:\.\d+)?) ?(?=\(|\\binom|\\sqrt|\\frac\{\\)", r"\1\\cdot "),
         (r"([\^_])\s*\{\s*([0-9A-Za-z])\s*\}", r"\1\2"),

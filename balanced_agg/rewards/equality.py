@@ -81,7 +81,7 @@ def _math_verify_accepts(gold: str, answer: str) -> bool:
 def _equation_for_a_value(gold: str, answer: str) -> bool:
     """7 is not x^2=7."""
     return any(
-        "=" in one and not named(one)[0] and not RELATION.search(other)
+        len(split_outside_brackets(one, "=")) > 1 and not named(one)[0] and not RELATION.search(other)
         for one, other in ((gold, answer), (answer, gold))
     )
 
@@ -138,7 +138,7 @@ def _all(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def _compare(gold: str, answer: str, tolerance: float) -> bool | None:
-    if squeeze(gold) == squeeze(answer):
+    if _bare(gold) == _bare(answer):
         return True
     if (gold_set := intervals(gold)) and (answer_set := intervals(answer)):
         (gold_name, golds), (answer_name, answers) = gold_set, answer_set
@@ -148,11 +148,21 @@ def _compare(gold: str, answer: str, tolerance: float) -> bool | None:
     gold_parts, answer_parts = (values_listed(text) for text in (gold, answer))
     if len(gold_parts) == len(answer_parts) == 1:
         return _compare_parts(gold_parts[0], answer_parts[0], tolerance)
-    gold_tuple = answer_text.enclosed(gold)
-    if len(gold_parts) == 1 and gold_tuple and gold_tuple[0] + gold_tuple[2] == "()":
-        # the coordinates of a point, given one by one
-        return _compare_in_order(split_outside_brackets(gold_tuple[1], ","), answer_parts, tolerance)
+    # the coordinates of a point, given one by one
+    if len(gold_parts) == 1 and (coordinates := _coordinates(gold)) and not answer_text.enclosed(answer):
+        return _compare_in_order(coordinates, answer_parts, tolerance)
+    if len(answer_parts) == 1 and (coordinates := _coordinates(answer)) and all(named(part)[0] for part in gold_parts):
+        return _compare_in_order(gold_parts, coordinates, tolerance)
     return _compare_in_any_order(gold_parts, answer_parts, tolerance)
+
+
+def _bare(text: str) -> str:
+    return squeeze(re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text))
+
+
+def _coordinates(text: str) -> list[str]:
+    brackets = answer_text.enclosed(named(text)[1])
+    return split_outside_brackets(brackets[1], ",") if brackets and brackets[0] + brackets[2] == "()" else []
 
 
 def _compare_in_order(golds: list[str], answers: list[str], tolerance: float) -> bool | None:

@@ -117,9 +117,9 @@ def _read(words: str) -> Unit:
             sign = sign if depth else 1
         elif token["name"].lower() in ("square", "sq", "cubic", "cu"):
             power_of_next = 2 if token["name"].lower().startswith("sq") else 3
-        elif powers and token["name"].lower() in ("squared", "cubed"):
-            last = next(reversed(powers))
-            powers[last] *= 2 if token["name"].lower() == "squared" else 3
+        elif token.start() and token["name"].lower() in ("squared", "cubed"):
+            for last in [*powers][-1:]:
+                powers[last] *= 2 if token["name"].lower() == "squared" else 3
         else:
             name = _symbol(token["name"])
             if name != "unit":

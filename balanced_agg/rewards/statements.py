@@ -5,17 +5,22 @@ import re
 from balanced_agg.rewards import answer_text
 from balanced_agg.rewards.answer_text import split_outside_brackets, squeeze
 
-_LETTER = r"(?:\\?[A-Za-z]+|\\[a-z]+\{[A-Za-z]\})[ ']*(?:_(?:[A-Za-z0-9]|\{[^{}]*\}|\\[A-Za-z]+))?'*"
+_ACCENTED = r"\\(?!sqrt|frac|sin|cos|tan|ln|log|exp)[a-z]+\{[A-Za-z]\}"  # \vec{x}
+_LETTER = rf"(?:\\?[A-Za-z]+|{_ACCENTED})[ ']*(?:_(?:[A-Za-z0-9]|\{{[^{{}}]*\}}|\\[A-Za-z]+))?'*"
 NAME = re.compile(
     rf"(?:\\angle\s*|\\triangle\s*)?(?P<name>\\text\{{[^{{}}]*\}}|{_LETTER}|\({_LETTER}(?:,\s*{_LETTER})+\)|\|[A-Z]+\|"
-    r"|[A-Za-z](?:\s*\+\s*[A-Za-z])+|[A-Za-z ]*[A-Za-z])\s*(?:\(\s*(?P<arguments>[^()=]*)\s*\))?"
+    r"|[A-Za-z](?:\s*\+\s*[A-Za-z])+|[A-Za-z ]*[A-Za-z])\s*(?:\^\{?-1\}?)?(?:\(\s*(?P<arguments>[^()=]*)\s*\))?"
 )
 _EQUALS = r"(?<![<>!\\])=|\\in(?![A-Za-z])"
 RELATION = re.compile(r"[<>]|\\[lgn]e(?![A-Za-z])|=")
 _ORDER = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z]))")
 _SET_OF_ALL = re.compile(
-    rf"\\\{{\s*({_LETTER})\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?(?:\\mid(?![A-Za-z])|:|\|)(.*)\\\}}", re.DOTALL
+    rf"(?:\\\{{)?\s*({_LETTER})\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?(?:\\mid(?![A-Za-z])|:|\|)(.*?)(?:\\\}})?",
+    re.DOTALL,
 )
+_MEMBER = rf"{_LETTER}\s*\\in\s*\\mathbb\{{?R\}}?"
+_OF_THE_REALS = re.compile(rf"^{_MEMBER}\s*,|,\s*{_MEMBER}$")
+_FROM_INFINITY, _TO_INFINITY = r"(-\infty,", r",\infty)"
 _REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R")
 
 
@@ -58,18 +63,15 @@ def intervals(text: str) -> tuple[str | None, list[str]] | None:
     name, value = named(text)
     if name and value[:1] in "([":
         text = value
+    text = _OF_THE_REALS.sub("", text) or text
     if _REALS.fullmatch(text):
         return name and name["name"], [r"(-\infty,\infty)"]
     found: list[str] = []
     names = {name["name"]} if name else set()
     for piece in split_outside_brackets(text, r"\\cup(?![A-Za-z])|\\lor(?![A-Za-z])"):
         brackets = answer_text.enclosed(piece)
-        if (
-            brackets
-            and brackets[0] != r"\{"
-            and len(ends := split_outside_brackets(brackets[1], ",")) == 2
-            and all(ends)
-        ):
+        ends = split_outside_brackets(brackets[1], ",") if brackets and brackets[0] != r"\{" else []
+        if len(ends) == 2 and all(ends):
             found.append(piece)
             continue
         relation = _interval_of_relation(piece)
@@ -81,6 +83,8 @@ def intervals(text: str) -> tuple[str | None, list[str]] | None:
 
 
 def _interval_of_relation(text: str) -> tuple[str, list[str]] | None:
+    if len(bounds := split_outside_brackets(text, ",")) == 2:
+        return _intersection(*map(_interval_of_relation, bounds))
     sides = [side.strip() for side in _ORDER.split(text)]
     if len(sides) == 3 and re.fullmatch(_LETTER, sides[2]):
         sides = [sides[2], {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}.get(sides[1], sides[1]), sides[0]]
@@ -103,3 +107,15 @@ def _interval_of_relation(text: str) -> tuple[str, list[str]] | None:
         r"\ne": [rf"(-\infty,{bound})", rf"({bound},\infty)"],
     }
     return variable, intervals[sign]
+
+
+def _intersection(
+    one: tuple[str, list[str]] | None, other: tuple[str, list[str]] | None
+) -> tuple[str, list[str]] | None:
+    r"""``x>1, x<3``, that is both, as the interval between; None if they are anything else."""
+    if not one or not other or one[0] != other[0] or len(one[1]) != 1 or len(other[1]) != 1:
+        return None
+    upper, lower = sorted((one[1][0], other[1][0]), key=lambda interval: interval.endswith(_TO_INFINITY))
+    if not (upper.startswith(_FROM_INFINITY) and lower.endswith(_TO_INFINITY)):
+        return None
+    return one[0], [lower.removesuffix(_TO_INFINITY) + "," + upper.removeprefix(_FROM_INFINITY)]

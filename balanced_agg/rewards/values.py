@@ -23,6 +23,7 @@ _EXTRACTION = LatexExtractionConfig(
 )
 _ROUNDING = (sympy.floor, sympy.ceiling)
 _KINKED = (sympy.Abs, sympy.Max, sympy.Min, sympy.sign, *_ROUNDING)
+_DISCRETE = (sympy.factorial, sympy.binomial, sympy.Sum, sympy.Product)
 # of values that are computed to 30 digits
 _RELATIVE_NOISE = sympy.Float("1e-20", 30)
 _POINTS = 18
@@ -116,12 +117,13 @@ def _values_at_points(*expressions: Expr) -> Iterator[list[Expr]]:
     roots = [(power.base, power.exp) for power in powers if power.base.free_symbols and not power.exp.is_integer]
     roots += [(logarithm.args[0], sympy.S.Half) for logarithm in logarithms]
     steep = any(power.exp.free_symbols for power in powers) or any(e.has(sympy.exp) for e in expressions)
-    discrete = any(expression.has(sympy.factorial, sympy.binomial) for expression in expressions)
+    discrete = any(expression.has(*_DISCRETE) for expression in expressions)
     discrete = discrete or any(power.base.is_negative and power.exp.free_symbols for power in powers)  # (-1)^n
     rounded = any(expression.has(*_ROUNDING) for expression in expressions)
     sizes = [1, 4] if steep else [1, 1, 20, 300]
     if any(expression.has(*_KINKED) for expression in expressions):  # on both sides of where |x-2000| has its kink
         numbers = set().union(*(expression.atoms(sympy.Rational) for expression in expressions))
+        numbers |= {power.doit() for power in powers if power.args[0].is_Integer and power.args[1] in range(10)}
         sizes.append(3 * max([1, *(abs(number) for number in numbers if abs(number) < 10**9)]))
     rng = random.Random(0)
     for index in range((2 * _POINTS if rounded else _POINTS) if atoms else 1):
