@@ -292,6 +292,8 @@ def _without_approximation(text: str) -> str:
     exact, *others = split_outside_brackets(text, _APPROXIMATELY)
     if len(others) != 1:
         return text
+    if not exact:
+        return others[0]
     if NAME.fullmatch(exact):
         return f"{exact} = {others[0]}"
     literal = answer_text.read_literal(split_unit(others[0])[0])

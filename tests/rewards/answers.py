@@ -529,6 +529,8 @@ RIGHT: dict[str, list[tuple[str, str]]] = {
         (r"\sum_{k=1}^n k", r"\frac{n(n+1)}{2}"),
         (r"\infty", r"\text{infinity}"),
         (r"+\infty", "∞"),
+        (r"\frac{37}{4} m", "(37)/(4) m"),
+        (r"\approx 17.10 \mathrm{ft}", r"\boldsymbol{\approx 17.10 \mathrm{ft}}"),
     ],
 }
 
