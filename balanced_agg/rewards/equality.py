@@ -272,6 +272,19 @@ def _compare_expressions(
     left, right = parsed_pair(gold, answer)
     left = sympy.Rational(gold_literal.value) if gold_literal else left
     right = sympy.Rational(answer_literal.value) if answer_literal else right
+    try:
+        return _compare_parsed(left, right, gold_literal, answer_literal, tolerance)
+    except UNREADABLE:
+        return None
+
+
+def _compare_parsed(
+    left: sympy.Basic | None,
+    right: sympy.Basic | None,
+    gold_literal: Literal | None,
+    answer_literal: Literal | None,
+    tolerance: float,
+) -> bool | None:
     if isinstance(left, Relational) and isinstance(right, Relational):
         return same_relation(left, right)
     if not (isinstance(left, Expr) and isinstance(right, Expr)):
@@ -300,7 +313,10 @@ def _without_approximation(text: str) -> str:
     if literal is None:
         return text
     left, _ = parsed_pair(split_unit(named(exact)[1])[0], "0")
-    value = number(left) if isinstance(left, Expr) else None
+    try:
+        value = number(left) if isinstance(left, Expr) else None
+    except UNREADABLE:
+        return text
     if value is not None and abs(value - sympy.Rational(literal.value)) > ROUGHLY * abs(value):
         return text
     return exact

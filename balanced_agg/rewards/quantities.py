@@ -12,9 +12,9 @@ _SPELLINGS = """
 m meter metre|s sec second|g gram gramme|h hr hour|min minute|d day|l liter litre|in inch inche|ft foot feet|yd yard
 mi mile|lb pound|oz ounce|N newton|J joule|W watt|V volt|A amp ampere|K kelvin|Pa pascal|Hz hertz|C celsius
 F fahrenheit|T tesla|eV electronvolt|cal calorie|mol mole|ohm|rad radian|deg degree|au|ly|pc parsec
-cm centimeter centimetre|mm millimeter millimetre|km kilometer kilometre|um micrometer micron|nm nanometer|kg kilogram
-mg milligram
-ml milliliter millilitre|ms millisecond|us microsecond|ns nanosecond|mph|kph|kN kilonewton|kJ kilojoule|kW kilowatt|MW
+cm centimeter centimetre|mm millimeter millimetre|km kilometer kilometre|um micrometer micron|nm nanometer
+kg kilogram|mg milligram|ml milliliter millilitre
+ms millisecond|us microsecond|ns nanosecond|mph|kph|kN kilonewton|kJ kilojoule|kW kilowatt|MW
 kV kilovolt|mV|mA|kPa|kHz|MHz|GHz|keV|MeV|GeV|kcal|kohm|dollar usd|cent|year yr|month|week wk|erg|dyn|atm|angstrom
 """.strip().replace("\n", "|")
 _SYMBOLS = {word: line.split()[0] for line in _SPELLINGS.split("|") for word in line.split()}
@@ -29,6 +29,7 @@ _NO_UNIT = re.compile(
 )
 _UNITS_IN_BRACES = r" ?\{((?:\\text\{[^{}]*\}|\\cdot|\\mu|[ ^\d*-]|\{-?\d+\})+)\}"
 _FRACTION_OF_UNITS = re.compile(rf"\\frac(?= ?\{{ ?\\(?:mu ?)?\\?text){_UNITS_IN_BRACES}{_UNITS_IN_BRACES}")
+_POWER = re.compile(r"(?<=[A-Za-z]) ?\^? ?-?\d+")
 _TOKEN = re.compile(
     r"(?P<text>\\text\{(?:[^{}]|\{[^{}]*\})*\})|(?P<power>\^ ?(?:\{ ?-?\d+ ?\}|-?\d+))"
     r"|(?P<symbol>\\(?:mu|Omega|ohm|AA)(?![A-Za-z]))|(?P<between>[ /*.()]|\\(?:cdot|times)(?![A-Za-z]))"
@@ -64,14 +65,9 @@ def split_unit(text: str, letters: bool = False) -> tuple[str, Unit | None]:
         value, words = f"{scaled.numerator}/{scaled.denominator}".removesuffix("/1"), words[scale.end() :]
     unit = _read(words)
     known = bool(unit) and all(name in _SYMBOLS.values() for name in unit)
-    counted = (
-        bool(re.search(r"\d|\\pi", value))
-        and not _NO_UNIT.search(words)
-        and not re.search(r"[\d,;:=]", _read_words(words))
-    )
-    counted = counted and unit.keys().isdisjoint(("squared", "cubed"))
-    variable = re.fullmatch("[A-Za-z]", words) and not known
-    if not value or variable or not (known or counted):
+    says_more = _NO_UNIT.search(words) or re.search(r"[\d,;:=]", _POWER.sub("", words)) or "squared" in unit
+    counted = re.search(r"\d|\\pi", value) and not says_more and not re.fullmatch("[A-Za-z]", words)
+    if not value or not (known or counted):
         return text, None
     return value, unit or None
 
@@ -118,19 +114,14 @@ def _read(words: str) -> Unit:
         elif token["name"].lower() in ("square", "sq", "cubic", "cu"):
             power_of_next = 2 if token["name"].lower().startswith("sq") else 3
         elif token.start() and token["name"].lower() in ("squared", "cubed"):
-            for last in [*powers][-1:]:
-                powers[last] *= 2 if token["name"].lower() == "squared" else 3
+            if powers:
+                powers[next(reversed(powers))] *= 2 if token["name"].lower() == "squared" else 3
         else:
             name = _symbol(token["name"])
             if name != "unit":
                 powers[name] = powers.get(name, 0) + sign * int(token["power"] or token["minus"] or power_of_next)
             power_of_next, sign = 1, sign if depth else 1
     return {name: power for name, power in powers.items() if power}
-
-
-def _read_words(words: str) -> str:
-    """`words` without the powers that `_read` takes."""
-    return re.sub(r"(?<=[A-Za-z]) ?\^? ?-?\d+", "", words)
 
 
 def _symbol(name: str) -> str:
