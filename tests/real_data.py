@@ -27,7 +27,8 @@ def rows(name: str) -> list[dict]:
     path = real_file(name)
     if path.suffix == ".parquet":
         return pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def golds(name: str) -> list[str]:

@@ -21,7 +21,15 @@ from sympy.core.relational import Relational
 from balanced_agg.rewards import answer_text
 from balanced_agg.rewards.answer_text import Literal, split_outside_brackets, squeeze
 from balanced_agg.rewards.quantities import split_unit, units_differ
-from balanced_agg.rewards.statements import NAME, RELATION, intervals, named, values_listed, with_arguments_of
+from balanced_agg.rewards.statements import (
+    NAME,
+    RELATION,
+    intervals,
+    named,
+    same_arguments,
+    values_listed,
+    with_arguments_of,
+)
 from balanced_agg.rewards.values import UNREADABLE, number, parsed_pair, same_function, same_relation
 
 # The longest gold of the benchmarks has some 300. Longer texts are compared as they are.
@@ -38,7 +46,7 @@ _BASED_NUMBER = re.compile(r"[0-9A-Z.]+_(?:\d+|\{\d+\}|\{\\text\{.*\}\})")
 _BASES = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _APPROXIMATELY = r"\\(?:approx|simeq|doteq|cong)(?![A-Za-z])"
 _WORDS = re.compile(r"\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|(?<![A-Za-z\\])[A-Za-z]{4,}")
-_MEANINGLESS = re.compile(r"\\(?:Rightarrow|implies|to|rightarrow|therefore|because)(?![A-Za-z])")
+_IMPLICATION = re.compile(r"\\(?:Rightarrow|implies|to|rightarrow|therefore|because)(?![A-Za-z])")
 _NUMBERS_SIDE_BY_SIDE = re.compile(r"(?<![_^\d])\d+\s+\d")
 
 
@@ -104,7 +112,7 @@ def _ellipsis(gold: str, answer: str) -> bool:
 
 def _derivation(gold: str, answer: str) -> bool:
     r"""``x=5 \Rightarrow y=7`` is two statements, of which math-verify takes one."""
-    return any(_MEANINGLESS.search(text) or re.search(_APPROXIMATELY, text) for text in (gold, answer))
+    return any(_IMPLICATION.search(text) or re.search(_APPROXIMATELY, text) for text in (gold, answer))
 
 
 def _sign_before_brackets(gold: str, answer: str) -> bool:
@@ -148,8 +156,9 @@ def _compare(gold: str, answer: str, tolerance: float) -> bool | None:
     gold_parts, answer_parts = (values_listed(text) for text in (gold, answer))
     if len(gold_parts) == len(answer_parts) == 1:
         return _compare_parts(gold_parts[0], answer_parts[0], tolerance)
-    # the coordinates of a point, given one by one
-    if len(gold_parts) == 1 and (coordinates := _coordinates(gold)) and not answer_text.enclosed(answer):
+    # the coordinates of a point, given one by one; x=1 or x=2 are two values of one
+    one_by_one = not answer_text.enclosed(answer) and r"\lor" not in answer
+    if len(gold_parts) == 1 and (coordinates := _coordinates(gold)) and one_by_one:
         return _compare_in_order(coordinates, answer_parts, tolerance)
     if len(answer_parts) == 1 and (coordinates := _coordinates(answer)) and all(named(part)[0] for part in gold_parts):
         return _compare_in_order(gold_parts, coordinates, tolerance)
@@ -192,6 +201,8 @@ def _compare_parts(gold: str, answer: str, tolerance: float) -> bool | None:
     answer_name, answer_value = named(answer)
     if gold_name and answer_name:
         if squeeze(gold_name["name"]) == squeeze(answer_name["name"]):
+            if not same_arguments(gold_name, answer_name):
+                return False
             return _compare(gold_value, with_arguments_of(gold_name, answer_name, answer_value), tolerance)
         # y=2x+3 and x=(y-3)/2 may be one line
         crossed = gold_name["name"] in answer_value or answer_name["name"] in gold_value

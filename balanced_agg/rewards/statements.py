@@ -39,6 +39,13 @@ def named(text: str) -> tuple[re.Match | None, str]:
     return (name, others[-1]) if name else (None, text)
 
 
+def same_arguments(gold: re.Match, answer: re.Match) -> bool:
+    """Whether f(2) is f(2), and f(x) is f(n) in another letter; a side without arguments leaves them out."""
+    old, new = squeeze(answer["arguments"] or ""), squeeze(gold["arguments"] or "")
+    letters = re.compile(r"\\?[A-Za-z]+(?:,\\?[A-Za-z]+)*")
+    return not old or not new or old == new or bool(letters.fullmatch(old) and letters.fullmatch(new))
+
+
 def with_arguments_of(gold: re.Match, answer: re.Match, value: str) -> str:
     """`value` of the function that the answer names, written in the argument of the gold: f(n) = n^2 for f(x) = x^2."""
     old, new = squeeze(answer["arguments"] or ""), squeeze(gold["arguments"] or "")
@@ -49,17 +56,23 @@ def with_arguments_of(gold: re.Match, answer: re.Match, value: str) -> str:
 
 def values_listed(text: str) -> list[str]:
     r"""The values that an answer lists. A name in front of all of them, ``x \in \{1, 2\}``, is left out."""
-    if set_of_all := _SET_OF_ALL.fullmatch(text):
-        return values_listed(set_of_all[2].strip())
+    if condition := _condition(text):
+        return values_listed(condition)
     name, value = named(text)
     parts = answer_text.parts(value if name and not RELATION.search(value) else text)
     return parts if len(parts) > 1 else answer_text.parts(text)
 
 
+def _condition(text: str) -> str | None:
+    r"""What ``\{x \mid x>3\}`` says of x, with or without the braces; None for anything else, such as a ratio a:b."""
+    match = _SET_OF_ALL.fullmatch(text)
+    says_something_of_it = match and match[1].strip() in match[2] and RELATION.search(match[2])
+    return match[2].strip() if says_something_of_it else None
+
+
 def intervals(text: str) -> tuple[str | None, list[str]] | None:
     r"""A set of reals as (name of its variable, intervals): ``x<2 \lor x\ge3`` as x, (-\infty,2) and [3,\infty)."""
-    if set_of_all := _SET_OF_ALL.fullmatch(text):
-        text = set_of_all[2].strip()
+    text = _condition(text) or text
     name, value = named(text)
     if name and value[:1] in "([":
         text = value

@@ -878,5 +878,12 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("(2,3)", "(3,2)"),
         (r"\{(1,2)\}", r"\{(2,1)\}"),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&3\\2&4\end{pmatrix}"),
+        ("a:b", "c:b"),
+        ("x | y", "z | y"),
+        ("m:n", "n"),
+        ("f(2)=5", "f(3)=5"),
+        ("P(A|B)=1/2", "P(B|A)=1/2"),
+        ("(1,2)", r"x=1 \text{ or } x=2"),
+        ("a:b=1:2", "c:b=1:2"),
     ],
 }
