@@ -12,6 +12,12 @@ from torch import Tensor
 from balanced_agg.loss.aggregation import aggregate, length_divisors
 
 WIDTH = 6
+BUDGET = 8  # tokens
+# What must not matter is tried with these: every rule goes the same way.
+MODES = (
+    *("balanced", "group-token-mean", "seq-mean-token-mean", "token-mean"),
+    *("prompt-mean", "delta-l:0.5", "sign-weights@equal-mass"),
+)
 
 # A response as the strategies draw it: its advantage and the positions of its unmasked tokens.
 Response = tuple[float, Sequence[int]]
@@ -59,11 +65,15 @@ def make_batch(groups: Sequence[Sequence[Response]], width: int = WIDTH, seed: i
 
 def loss_and_gradient(mode: str, batch: Batch, total: int | None = None) -> tuple[float, Tensor]:
     """Loss of the whole batch and its gradient in the token losses; ``total`` is N, by default the rows."""
-    divisors = length_divisors(mode, batch.group_ids, batch.advantages, batch.mask)
+    divisors = divisors_of(mode, batch)
     losses = batch.losses.clone().requires_grad_()
     loss = aggregate(losses, batch.mask, divisors, total or len(batch))
     loss.backward()
     return loss.item(), losses.grad
+
+
+def divisors_of(mode: str, batch: Batch) -> Tensor:
+    return length_divisors(mode, batch.group_ids, batch.advantages, batch.mask, response_budget=BUDGET)
 
 
 def sign(advantage: float) -> int:

@@ -262,12 +262,19 @@ def module_file(name: str) -> Path | None:
     return file if file.is_file() else None
 
 
+def module_named(span: str) -> bool:
+    package = ".".join(span.split(".")[:2])
+    return package.startswith("balanced_agg.") and importlib.util.find_spec(package) is not None
+
+
 def test_hydra_keys_and_choices_in_the_text_exist(checkout):
     configs = [composed(checkout, recipe, []) for recipe in ("arithmetic", "qwen3_1.7b_dapo17k")]
     missing = object()
     checked = 0
     for page in PAGES:
         for span in code_spans(page):
+            if module_named(span):
+                continue  # also in a package that is called as its section of the config
             if (match := KEY.fullmatch(span)) and match[1].partition(".")[0] in configs[0]:
                 parent, _, name = match[1].rpartition(".")
                 parents = [OmegaConf.select(config, parent, default=missing) for config in configs]

@@ -15,7 +15,7 @@ from verl.utils.config import validate_config
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.commands import recipes
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.rules import AGGREGATIONS
 from balanced_agg.plugin import checks as launch_checks
 from balanced_agg.rewards import compute_score
 from tests.composed import ROOT, compose_recipe, stand_in_data

@@ -4,7 +4,7 @@ from typing import Any
 
 from balanced_agg.commands.plot_style import STYLES
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json
-from balanced_agg.loss.names import AGGREGATIONS, MODE_KEY
+from balanced_agg.loss.rules import AGGREGATIONS, MODE_KEY
 from balanced_agg.runs.wandb_log import one_line
 
 CHECK = "log in with `wandb login` (or export WANDB_API_KEY), and check the network and ENTITY/PROJECT"

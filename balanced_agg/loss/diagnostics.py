@@ -1,8 +1,8 @@
 """What each aggregation would do to the batch at hand: length and sign statistics, on the driver, once a step.
 
-Response i has L_i tokens, the advantage A_i and, under an aggregation, the length divisor D_i (aggregation.py). At the
-first update after a rollout the policy ratio is 1, so that each of its tokens has the loss -A_i and the whole response
-the gradient mass m_i = |A_i| L_i / D_i. Signs are those of the advantages: a positive response has A_i > 0.
+Response i has L_i tokens, the advantage A_i and, under a rule of rules.py, the length divisor D_i. At the first update
+after a rollout the policy ratio is 1, so that each of its tokens has the loss -A_i and the whole response the gradient
+mass m_i = |A_i| L_i / D_i. Signs are those of the advantages: a positive response has A_i > 0.
 
 Of the batch:
 
@@ -25,58 +25,52 @@ Of each aggregation, under its name as a prefix (``token/drift``):
     effective_sequences      (sum of m_i)**2 / sum of m_i**2 (Kish): as many sequences of equal mass give as even a
                              gradient
 
+Of the rule that the run trains with, by optimizer step:
+
+    step_positive_share_min  the smallest positive_share of a step, and step_positive_share_max the largest: a rule by
+                             group holds for the batch, and for a step only as far as the step has whole groups
+    cut_groups               groups with rows in more than one optimizer step / groups
+
 Responses without tokens count in N only; those of advantage 0 have no gradient and are in no other measure of an
 aggregation. A quarter of n responses is n/4 rounded up, and all that are as long as its last. The batch is that of the
 whole step: where it is cut into several mini-batches, `batch_token` is verl's ``token-mean`` of an average one.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from balanced_agg.loss.aggregation import group_numbers, mean_lengths, row_blocks
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.responses import Responses, Rows
+from balanced_agg.loss.rules import RULES, Rule
 
 
-def aggregation_metrics(
-    group_ids: Sequence[Hashable], lengths: Tensor, advantages: Tensor, response_budget: int
-) -> dict[str, float]:
-    """All measures of the module's docstring that are defined for this batch; the others are left out.
+def aggregation_metrics(responses: Responses, further: Iterable[Rule] = ()) -> dict[str, float]:
+    """All measures of the batch and of each rule that are defined for it; the others are left out.
 
     Args:
-        group_ids: (rows,) one hashable per response, equal within a group.
-        lengths: (rows,) unmasked tokens of each response.
-        advantages: (rows,) one advantage a response.
-        response_budget: tokens; the constant that Dr. GRPO divides by. Only its drift depends on it.
-
-    Raises:
-        ValueError: arguments of different lengths, or a budget that is not positive.
+        responses: of the whole batch, with a budget.
+        further: rules besides the registered ones, such as a user's own.
     """
-    if not len(group_ids) == len(lengths) == len(advantages):
-        raise ValueError(f"{len(group_ids)} group_ids, {len(lengths)} lengths and {len(advantages)} advantages")
-    if response_budget <= 0:
-        raise ValueError(f"response_budget={response_budget}; set it to the longest response allowed, in tokens")
-    rows = len(lengths)
-    groups = group_numbers(group_ids, lengths.device)
-    kept = lengths > 0
-    groups, lengths, advantages = groups[kept], lengths[kept].double(), advantages[kept].double()
-    signs = (advantages > 0).long() - (advantages < 0).long()
+    lengths, groups, advantages = responses.lengths, responses.groups, responses.advantages
+    # Where a critic gives tokens advantages of both signs, their mean stands for the response; NaN stops no run here.
+    of_mean = advantages.nan_to_num(0.0)
+    responses = replace(responses, lowest=of_mean, highest=of_mean)
+    signs = responses.signs
 
     metrics = dict(_batch_measures(groups, signs, lengths))
     acting = signs != 0
+    acts = bool(acting.any())
     quarters = {
         "long_token_weight": _Quarters(torch.zeros_like(groups)[acting], lengths[acting]),
-        "long_token_weight_within_sign": _Quarters((3 * groups + 1 + signs)[acting], lengths[acting]),
+        "long_token_weight_within_sign": _Quarters(responses.signed_groups[acting], lengths[acting]),
     }
-    for name, mode in AGGREGATIONS.items():
-        if mode == "seq-mean-token-sum-norm":
-            divisors = torch.full_like(lengths, response_budget)
-        else:
-            divisors = mean_lengths(mode, groups, signs, lengths)
-        if rows:
-            metrics[f"{name}/drift"] = 0.0 - (advantages * lengths / divisors).sum().item() / rows
-        if bool(acting.any()):
+    for name, rule in (RULES | {rule.name: rule for rule in further}).items():
+        divisors = rule.divisors(responses)
+        if responses.total:
+            metrics[f"{name}/drift"] = 0.0 - (advantages * lengths / divisors).sum().item() / responses.total
+        if acts:
             mass = (advantages.abs() * lengths / divisors)[acting]
             metrics[f"{name}/positive_share"] = (mass[advantages[acting] > 0].sum() / mass.sum()).item()
             metrics[f"{name}/effective_sequences"] = (mass.sum() ** 2 / (mass**2).sum()).item()
@@ -85,17 +79,29 @@ def aggregation_metrics(
     return metrics
 
 
-def response_advantages(advantages: Tensor, response_mask: Tensor, lengths: Tensor) -> Tensor:
-    """(rows,) mean unmasked advantage of each response; 0 for a response without tokens.
+def step_metrics(rows: Rows, responses: Responses, rule: Rule, steps: Tensor) -> dict[str, float]:
+    """The measures by optimizer step that are defined for this batch.
 
-    From (rows, tokens) advantages and mask, and the (rows,) lengths of the mask (:func:`response_lengths`).
-
-    Group estimators give all tokens of a response one advantage. Where a critic gives each its own, the mean stands for
-    the response.
+    Args:
+        rows, responses: of the batch.
+        rule: the one that it is trained with.
+        steps: (rows,) number of the optimizer step that a row is in, from 0.
     """
-    blocks = zip(row_blocks(advantages), row_blocks(response_mask), strict=True)
-    sums = torch.cat([torch.where(mask.bool(), values, 0).sum(dim=-1) for values, mask in blocks])
-    return sums / lengths.clamp(min=1)
+    weights = responses.advantages.abs() / rule.divisors(responses)
+    mass = rows.lengths * responses.for_rows(weights, without_tokens=0.0)
+    positive = responses.for_rows((responses.advantages > 0).double(), without_tokens=0.0)
+    shares = torch.bincount(steps, mass * positive) / torch.bincount(steps, mass)
+    shares = shares[~shares.isnan()]  # of a step without a gradient
+    metrics = {}
+    if len(shares):
+        metrics["step_positive_share_min"] = shares.min().item()
+        metrics["step_positive_share_max"] = shares.max().item()
+    groups = responses.for_rows(responses.groups, without_tokens=-1)
+    cells = torch.unique(torch.stack([groups, steps])[:, groups >= 0], dim=1)
+    if cells.shape[1]:
+        steps_of_group = torch.bincount(cells[0])
+        metrics["cut_groups"] = ((steps_of_group > 1).sum() / (steps_of_group > 0).sum()).item()
+    return metrics
 
 
 def _batch_measures(groups: Tensor, signs: Tensor, lengths: Tensor) -> Iterator[tuple[str, float]]:

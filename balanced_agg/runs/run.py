@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.loss.names import AGGREGATION_OF, MODE_KEY
+from balanced_agg.loss.rules import AGGREGATIONS, EQUAL_MASS, MODE_KEY
 from balanced_agg.runs.file_log import Records, Unreadable, is_number, merge, printable, read_records
 from balanced_agg.runs.wandb_log import (
     PATH,
@@ -25,7 +25,7 @@ ACCEPTED = (
 TFRECORD_FRAME = 16  # bytes around a record of TensorBoard's
 _SEED = re.compile(r"(?P<stem>.+)-seed(?P<seed>\d+)")
 # Lazy, so that the mode is the longest that fits: seq-mean-token-mean ends in token-mean.
-_MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>{'|'.join(AGGREGATION_OF)})")
+_MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>({'|'.join(AGGREGATIONS.values())})(:[-+.\w]+)?(@{EQUAL_MASS})?)")
 # verl's metric of a source: its accuracy, or, where the reward function gives none, its reward.
 BENCHMARK = re.compile(r"val-core/(?P<source>.+)/(?P<value>acc|reward)/(?P<measure>mean@\d+)", re.DOTALL)
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from balanced_agg.commands import workspace as wandb_workspace
 from balanced_agg.commands.cli import app
 from balanced_agg.commands.plot_style import STYLES
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.rules import AGGREGATIONS
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from balanced_agg.commands.inspect.command import run as inspect
-from balanced_agg.loss.names import AGGREGATION_OF
+from balanced_agg.loss.rules import mode_name
 from tests.composed import compose_recipe
 from tests.end_to_end.launch import SMALL, replay, train
 from tests.end_to_end.reference import gradient_norm
@@ -86,5 +86,5 @@ def test_every_mode_and_split_has_the_reference_gradient_norm(first_run, referen
         print(f"{ranks} ranks, {mode}, {split}: {logged:.6f} logged, {reference_norms[mode]:.6f} reference")
         assert logged == pytest.approx(reference_norms[mode], rel=1e-4), (mode, split)
         # At ratio 1 what the driver expects each aggregation's loss to be is what the actor then trains with.
-        drift = run.steps[step][f"aggregation/{AGGREGATION_OF[mode]}/drift"]
+        drift = run.steps[step][f"aggregation/{mode_name(mode)}/drift"]
         assert run.steps[step]["actor/pg_loss"] == pytest.approx(drift, abs=1e-5), (mode, split)

@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from pytest import approx
 from torch import Tensor
 
-from balanced_agg.loss.aggregation import MODES, aggregate, length_divisors
+from balanced_agg.loss.aggregation import aggregate, length_divisors
+from balanced_agg.loss.rules import AGGREGATIONS
 from tests.batches import (
     JUNK,
+    MODES,
     SOME_POSITIONS,
     WIDTH,
     Batch,
     Groups,
     batches,
+    divisors_of,
     loss_and_gradient,
     make_batch,
     seeds,
@@ -59,7 +62,7 @@ SUBSETS: dict[str, Callable[[Batch], Callable[[int], Hashable]]] = {
 }
 
 
-@every_mode
+@pytest.mark.parametrize("mode", SUBSETS)
 @given(batch=batches())
 def test_loss_equals_the_double_loop(mode: str, batch: Batch):
     loss, gradient = loss_and_gradient(mode, batch)
@@ -197,8 +200,9 @@ def test_row_order_does_not_matter(mode: str, batch: Batch, seed: int):
     order = shuffled(len(batch), seed)
     loss, gradient = loss_and_gradient(mode, batch)
     shuffled_loss, shuffled_gradient = loss_and_gradient(mode, batch.select(order))
-    assert shuffled_loss == approx(loss, rel=1e-12, abs=1e-12)
-    assert torch.equal(shuffled_gradient, gradient[order])
+    assert shuffled_loss == approx(loss, rel=1e-6, abs=1e-6)
+    # Sums of other numbers than whole ones depend on their order in the last bit, before they are rounded to float32.
+    torch.testing.assert_close(shuffled_gradient, gradient[order], rtol=2e-7, atol=0)
 
 
 @every_mode
@@ -224,7 +228,7 @@ def test_split_into_micro_batches_and_ranks_does_not_matter(
     # Parts of any size, empty ones included, as a token budget makes them.
     generator = torch.Generator().manual_seed(seed)
     part_of_row = torch.randint(ranks * micro_batches, (len(batch),), generator=generator)
-    divisors = length_divisors(mode, batch.group_ids, batch.advantages, batch.mask)
+    divisors = divisors_of(mode, batch)
     losses = batch.losses.clone().requires_grad_()
     total = torch.zeros((), dtype=torch.float64)
     for part in range(ranks * micro_batches):
@@ -237,7 +241,7 @@ def test_split_into_micro_batches_and_ranks_does_not_matter(
     torch.testing.assert_close(losses.grad, gradient, rtol=1e-12, atol=1e-12)
 
 
-@every_mode
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "prompt-mean"])  # that one knows N
 @given(batch=batches())
 def test_rows_without_tokens_do_not_matter(mode: str, batch: Batch):
     with_tokens = batch.mask.bool().any(dim=-1)
@@ -247,7 +251,7 @@ def test_rows_without_tokens_do_not_matter(mode: str, batch: Batch):
     assert kept_loss == approx(loss, rel=1e-12, abs=1e-12)
     assert torch.equal(gradient[kept], kept_gradient)
     assert not gradient[~with_tokens].any()
-    divisors = length_divisors(mode, batch.group_ids, batch.advantages, batch.mask)
+    divisors = divisors_of(mode, batch)
     assert (divisors[~with_tokens] == 1).all()
 
 
@@ -274,10 +278,10 @@ def test_a_batch_without_tokens_gives_zero_loss_and_gradient(mode: str, batch: B
 @every_mode
 def test_a_response_of_no_width_has_no_tokens(mode: str):
     empty = torch.zeros(3, 0)
-    assert length_divisors(mode, [0, 0, 1], empty, empty).tolist() == [1, 1, 1]
+    assert length_divisors(mode, [0, 0, 1], empty, empty, response_budget=8).tolist() == [1, 1, 1]
 
 
-@every_mode
+@pytest.mark.parametrize("mode", [*SUBSETS, "prompt-mean"])
 def test_many_tokens_give_the_divisors_of_few(mode: str):
     # Wide enough that sums go through the rows in several blocks.
     repeats = 4096
@@ -325,7 +329,7 @@ def test_balanced_refuses_unmasked_nan_advantages(batch: Batch, data: st.DataObj
 
 
 def test_an_unknown_mode_is_refused_with_the_known_ones_named():
-    with pytest.raises(ValueError, match="'token-median'.*" + ", ".join(MODES)):
+    with pytest.raises(ValueError, match="'token-median'.*" + ", ".join(AGGREGATIONS.values())):
         length_divisors("token-median", [0], torch.ones(1, 2), torch.ones(1, 2))
 
 
@@ -342,7 +346,7 @@ def test_an_unknown_mode_is_refused_with_the_known_ones_named():
 )
 def test_shapes_that_disagree_are_refused(mode: str, ids: int, advantages: tuple, mask: tuple):
     with pytest.raises(ValueError, match="rows"):
-        length_divisors(mode, list(range(ids)), torch.ones(advantages), torch.ones(mask))
+        length_divisors(mode, list(range(ids)), torch.ones(advantages), torch.ones(mask), response_budget=8)
 
 
 def test_importing_the_mathematics_pulls_in_neither_verl_nor_vllm_nor_ray():

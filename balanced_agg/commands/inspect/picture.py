@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.commands.plot_style import GREY, INK, RC, STYLES, Style
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.rules import AGGREGATIONS
 
 # Dr. GRPO and token-mean divide every response by one number, so that their shares and weights are the same.
 DRAWN = {name: STYLES[AGGREGATIONS[name]] for name in ("balanced", "token", "batch_token", "sequence")}

@@ -18,8 +18,8 @@ from torch import Tensor
 from balanced_agg.commands.inspect.advantages import grpo_advantages
 from balanced_agg.commands.inspect.lengths import LengthCounter
 from balanced_agg.commands.inspect.read import LeftOut, Step, leave_out, read, step_of
-from balanced_agg.loss.aggregation import group_numbers
 from balanced_agg.loss.diagnostics import aggregation_metrics
+from balanced_agg.loss.responses import Rows, numbered
 from balanced_agg.runs import verl_keys
 from balanced_agg.runs.file_log import is_number
 
@@ -58,7 +58,7 @@ class StepMeasures:
     metrics: dict[str, float]
 
 
-class Rows:
+class StepRows:
     """What is kept of the rows of one step: 40 bytes each. Groups and sessions are known by their hashes."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ def measured_steps(
 
     `on_read` is told the bytes of each batch that was read. Rows that cannot be used go to `left_out`.
     """
-    steps: dict[Step, Rows] = defaultdict(Rows)
+    steps: dict[Step, StepRows] = defaultdict(StepRows)
     fields = (question.group_column, question.value_column, question.lengths.column)
     for path in files:
         if (step := step_of(path)) is not None:
@@ -110,7 +110,7 @@ def _why_not(row: dict[str, Any], length: float | None, question: Question) -> s
     return None
 
 
-def _add(rows: Rows, row: dict[str, Any], length: float, question: Question) -> None:
+def _add(rows: StepRows, row: dict[str, Any], length: float, question: Question) -> None:
     group = row[question.group_column]
     if not isinstance(group, str):  # prompts may be lists of messages, ids numbers
         group = json.dumps(group, sort_keys=True, default=str)
@@ -122,17 +122,18 @@ def _add(rows: Rows, row: dict[str, Any], length: float, question: Question) -> 
     rows.lengths.append(length)
 
 
-def _measures(step: Step, rows: Rows, question: Question) -> StepMeasures:
+def _measures(step: Step, rows: StepRows, question: Question) -> StepMeasures:
     if not rows.values:
         return StepMeasures(step, 0, 0, {})
-    groups = group_numbers(rows.groups, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    groups, count = numbered(rows.groups, cpu)
     values, lengths = _tensor(rows.values), _tensor(rows.lengths)
     if question.advantage_column is None:
-        sessions = group_numbers(rows.sessions, torch.device("cpu"))
+        sessions, _ = numbered(rows.sessions, cpu)
         values = grpo_advantages(values, groups, sessions, rows.outputs, question.divide_by_std)
     budget = question.max_response_length or max(1, int(lengths.max()))
-    metrics = aggregation_metrics(rows.groups, lengths, values, budget)
-    return StepMeasures(step, len(values), int(groups.max()) + 1, metrics)
+    responses = Rows.of_lengths(rows.groups, rows.sessions, lengths, values).responses(budget)
+    return StepMeasures(step, responses.total, count, aggregation_metrics(responses))
 
 
 def _tensor(numbers: array) -> Tensor:

@@ -8,7 +8,7 @@ from balanced_agg.commands.inspect.answer import MEASURES, sentences, summary
 from balanced_agg.commands.inspect.read import LeftOut
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.commands.terminal import print_table
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.rules import AGGREGATIONS
 
 UNDEFINED = "-"
 # Columns of the tables of steps -> measure and format.

@@ -14,7 +14,6 @@ parameters than the contract says, our modes are refused with one ``ValueError``
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,19 +24,20 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import Tensor
 
-from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
-from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
-from balanced_agg.loss.names import MODE_KEY, PLUGIN_MODES
+from balanced_agg.loss.aggregation import aggregate
+from balanced_agg.loss.rules import MODE_KEY, is_plugin_mode, rule_of
 from balanced_agg.plugin import logger
 from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
-from balanced_agg.plugin.loss.refusals import check_aggregation
+from balanced_agg.plugin.loss.refusals import check_aggregation, check_whole_groups
+from balanced_agg.plugin.loss.updates import budget_of, deal_whole_groups, keeps_groups_whole, metrics_of, read_update
 from balanced_agg.plugin.refusal import Refusal
 from balanced_agg.plugin.wrapping import TESTED_VERL, Wrapper, misfits, put_in_place, refusal, switched_on
-from balanced_agg.runs.verl_keys import without_padding
 
 FIELD = "length_divisor"
 METRICS_SWITCH = "BALANCED_AGG_METRICS"
+UPDATES = "_balanced_agg_updates"  # attribute of the trainer: what its metrics are computed of
+CLIPPED = "clipped_steps"
 TRAINER = "verl.trainer.ppo.v1.trainer_base"
 
 
@@ -65,7 +65,7 @@ def _holding(micro_batch: _MicroBatch) -> Iterator[_MicroBatch]:
 def _accept_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict) -> None:
     """verl checks the mode against a list of its own: let ours pass, where all that this module wraps fits."""
     mode = config.loss_agg_mode
-    if mode not in PLUGIN_MODES:
+    if not is_plugin_mode(mode):
         return wrapped(*args, **kwargs)
     if reasons := misfits(WRAPPERS):
         raise refusal(f"{MODE_KEY}={mode}", reasons)
@@ -77,35 +77,42 @@ def _accept_our_modes(wrapped: Callable, config: Any, args: tuple, kwargs: dict)
         object.__setattr__(config, "loss_agg_mode", mode)
 
 
+def _order_by_groups(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
+    """verl deals the rows of a batch to ranks and optimizer steps here, without regard to groups: under
+    ``balanced_agg.whole_groups=True`` deal them so that each optimizer step has whole groups.
+    """
+    batch = wrapped(*args, **kwargs)
+    if not keeps_groups_whole(trainer.config):
+        return batch
+    metrics = kwargs["metrics"] if "metrics" in kwargs else args[1]
+    return deal_whole_groups(trainer, batch, metrics, kwargs.get("logging_prefix", "global_seqlen"))
+
+
 def _write_divisors(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
     """verl computes advantages here, the one place with whole groups, their final masks and advantages: write
-    ``length_divisor``, one float per response, beside them.
+    ``length_divisor``, one float per row, beside them.
     """
     batch = wrapped(*args, **kwargs)
     mode = trainer.config.actor_rollout_ref.actor.loss_agg_mode
-    if mode not in PLUGIN_MODES:
+    measured = switched_on(METRICS_SWITCH, default="1")
+    if not (measured or is_plugin_mode(mode)):
+        return batch
+    with _no_harm_by_metrics(mode):
+        update = read_update(trainer, batch)
+        if measured:
+            vars(trainer).setdefault(UPDATES, []).append(update)
+    if not is_plugin_mode(mode):
         return batch
 
     import transfer_queue as tq
     from tensordict import TensorDict
 
-    divisors = length_divisors(mode, *_groups_advantages_mask(batch.keys, batch.partition_id))
+    divisors = update.divisors(rule_of(mode), budget_of(trainer.config))
     return tq.kv_batch_put(
         keys=batch.keys,
         partition_id=batch.partition_id,
         fields=TensorDict({FIELD: divisors}, batch_size=len(divisors)),
     )
-
-
-def _groups_advantages_mask(keys: list[str], partition_id: str) -> tuple[list[str], Tensor, Tensor]:
-    """Of the responses under these keys of verl's TransferQueue: group ids, and (rows, tokens) advantages and mask."""
-    import transfer_queue as tq
-
-    fields = ["uid", "response_mask", "advantages"]
-    data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=fields)
-    group_ids = data.pop("uid").tolist()
-    data = data.to_padded_tensor()
-    return group_ids, data["advantages"], data["response_mask"]
 
 
 def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> None:
@@ -118,27 +125,37 @@ def _add_diagnostics(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict)
     # Not in _compute_advantage: where a step has several of them, verl averages what they logged.
     def compute_metrics(batch: Any, metrics: dict, *further: Any, **named: Any) -> None:
         wrapped(batch, metrics, *further, **named)
-        if not switched_on(METRICS_SWITCH, default="1"):
-            return
-        try:
-            metrics.update(_diagnostics(trainer.config, batch))
-        except Exception:
-            if trainer.config.actor_rollout_ref.actor.loss_agg_mode in PLUGIN_MODES:
-                raise
-            os.environ[METRICS_SWITCH] = "0"
-            logger.exception("no aggregation/* metrics from now on; the run is not affected")
+        updates, clipped = vars(trainer).pop(UPDATES, []), metrics.pop(f"actor/{CLIPPED}", None)
+        if updates and switched_on(METRICS_SWITCH, default="1"):
+            with _no_harm_by_metrics(trainer.config.actor_rollout_ref.actor.loss_agg_mode):
+                metrics.update(metrics_of(updates, trainer.config))
+                if clipped is not None:
+                    metrics[f"aggregation/{CLIPPED}"] = clipped
 
     return compute_metrics(*args, **kwargs)
 
 
-def _diagnostics(config: DictConfig, batch: Any) -> dict[str, float]:
-    start = time.perf_counter()
-    group_ids, advantages, mask = _groups_advantages_mask(without_padding(batch), batch.partition_id)
-    budget = config.actor_rollout_ref.actor.loss_scale_factor or config.data.max_response_length
-    lengths = response_lengths(mask)
-    found = aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), budget)
-    metrics = {f"aggregation/{name}": value for name, value in found.items()}
-    return metrics | {"timing_s/aggregation_metrics": time.perf_counter() - start}
+def _count_clipping(wrapped: Callable, worker: Any, args: tuple, kwargs: dict) -> Any:
+    """verl collects what an actor's optimizer step logs here, its gradient norm before clipping included: add whether
+    it was clipped.
+    """
+    output = wrapped(*args, **kwargs)
+    logged, limit = output["metrics"], getattr(worker.optimizer_config, "clip_grad", None)
+    if "grad_norm" in logged and limit and worker.config.model_type == "language_model":
+        logged[CLIPPED] = float(logged["grad_norm"] > limit)
+    return output
+
+
+@contextmanager
+def _no_harm_by_metrics(mode: str) -> Iterator[None]:
+    """Under verl's own modes an error of ours ends the metrics, not the run."""
+    try:
+        yield
+    except Exception:
+        if is_plugin_mode(mode):
+            raise
+        os.environ[METRICS_SWITCH] = "0"
+        logger.exception("no aggregation/* metrics from now on; the run is not affected")
 
 
 def _hold_no_divisor(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:
@@ -151,7 +168,7 @@ def _hold_divisor(wrapped: Callable, instance: None, args: tuple, kwargs: dict) 
     """verl computes a micro-batch's loss here, where alone its ``length_divisor`` is at hand: hold it ready."""
 
     def ppo_loss(config: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
-        if config.loss_agg_mode not in PLUGIN_MODES:
+        if not is_plugin_mode(config.loss_agg_mode):
             return wrapped(config, model_output, data, dp_group)
         if FIELD not in data:
             raise RuntimeError(
@@ -200,7 +217,7 @@ def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs:
         global_batch_size: Any = None,
         loss_scale_factor: Any = None,
     ) -> Any:
-        if loss_agg_mode not in PLUGIN_MODES:
+        if not is_plugin_mode(loss_agg_mode):
             return wrapped(
                 loss_mat, loss_mask, loss_agg_mode, dp_size, batch_num_tokens, global_batch_size, loss_scale_factor
             )
@@ -211,6 +228,8 @@ def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs:
                 f"hand; use verl.trainer.main_ppo with trainer.use_v1=True, or set {MODE_KEY} to one of verl's modes"
             )
         if not micro_batch.in_policy_term:
+            if batch_num_tokens == 0 or (batch_num_tokens is None and not loss_mask.any()):
+                batch_num_tokens = 1  # where no response has a token, the mean of none is 0, not NaN
             return wrapped(loss_mat, loss_mask, "token-mean", dp_size, batch_num_tokens)
         if global_batch_size is None:
             raise RuntimeError(f"{MODE_KEY}={loss_agg_mode} needs global_batch_size; this engine did not provide it")
@@ -227,7 +246,8 @@ def _aggregate_our_modes(wrapped: Callable, instance: None, args: tuple, kwargs:
 def _check_and_announce(config: DictConfig) -> None:
     """At the launch of a run under one of our modes: refuse what has no such mode, else say once that it is active."""
     mode = config.actor_rollout_ref.actor.loss_agg_mode
-    if mode not in PLUGIN_MODES:
+    check_whole_groups(config)
+    if not is_plugin_mode(mode):
         return
     check_aggregation(config)
     found = version("verl")
@@ -254,6 +274,7 @@ def _check_parts(config: DictConfig) -> None:
 WRAPPERS = (
     Wrapper("verl.workers.config.actor", "ActorConfig.__post_init__", ("self",), _accept_our_modes),
     LAUNCH_WRAPPER,
+    Wrapper(TRAINER, "PPOTrainer._balance_batch", ("self", "batch", "metrics", ...), _order_by_groups),
     Wrapper(TRAINER, "PPOTrainer._compute_advantage", ("self", "batch", "metrics", ...), _write_divisors),
     Wrapper(TRAINER, "PPOTrainer._compute_old_log_prob", ("self", "batch", "metrics", ...), _hold_no_divisor),
     Wrapper("verl.workers.utils.losses", "ppo_loss", ("config", "model_output", "data", "dp_group"), _hold_divisor),
@@ -271,6 +292,9 @@ WRAPPERS = (
             "loss_scale_factor",
         ),
         _aggregate_our_modes,
+    ),
+    Wrapper(
+        "verl.workers.engine_workers", "TrainingWorker._postprocess_output", ("self", "output", ...), _count_clipping
     ),
     Wrapper(TRAINER, "PPOTrainer._compute_metrics", ("self", "batch", "metrics", ...), _add_diagnostics),
 )

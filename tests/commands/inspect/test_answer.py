@@ -6,14 +6,20 @@ import torch
 from balanced_agg.commands.inspect.answer import MEASURES, sentences, summary
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.loss.diagnostics import aggregation_metrics
-from balanced_agg.loss.names import AGGREGATIONS
+from balanced_agg.loss.responses import Rows
+from balanced_agg.loss.rules import AGGREGATIONS
+
+
+def metrics_of(groups, lengths, advantages, budget=100) -> dict[str, float]:
+    rows = Rows.of_lengths(groups, None, torch.tensor(lengths), torch.tensor(advantages).double())
+    return aggregation_metrics(rows.responses(budget))
 
 
 def step_of(positive, negative, step=1) -> StepMeasures:
     """One group with these lengths of the positive and the negative responses, all advantages of size 1."""
-    lengths = torch.tensor([*positive, *negative])
-    advantages = torch.tensor([1.0] * len(positive) + [-1.0] * len(negative))
-    return StepMeasures(step, len(lengths), 1, aggregation_metrics(["a"] * len(lengths), lengths, advantages, 100))
+    lengths = [*positive, *negative]
+    advantages = [1.0] * len(positive) + [-1.0] * len(negative)
+    return StepMeasures(step, len(lengths), 1, metrics_of("a" * len(lengths), lengths, advantages))
 
 
 def test_longer_negative_responses():
@@ -59,7 +65,7 @@ def test_steps_of_one_direction_give_their_range():
 
 def test_no_gradient_and_no_groups_are_said():
     assert "no gradient" in sentences([StepMeasures(1, 0, 0, {})])[0]
-    one_each = aggregation_metrics(["a", "b"], torch.tensor([3, 5]), torch.tensor([1.0, 1.0]), 9)
+    one_each = metrics_of("ab", [3, 5], [1.0, 1.0])
     (only,) = sentences([StepMeasures(1, 2, 2, one_each)])
     assert "rollout.n of 2 or more" in only and "--group-field" in only
 
@@ -67,7 +73,7 @@ def test_no_gradient_and_no_groups_are_said():
 def test_one_sided_groups_and_a_single_response_with_gradient_are_said():
     token, _, sequence = sentences([step_of([3, 5], [])])
     assert "No group has responses of both signs" in token
-    metrics = aggregation_metrics(["a", "a"], torch.tensor([3, 5]), torch.tensor([1.0, 0.0]), 9)
+    metrics = metrics_of("aa", [3, 5], [1.0, 0.0])
     *_, sequence = sentences([StepMeasures(1, 2, 1, metrics)])
     assert "single response" in sequence
 
