@@ -18,8 +18,10 @@ from torch.utils.benchmark import Timer
 from verl.trainer.ppo.core_algos import agg_loss
 
 from balanced_agg.commands.terminal import print_table
-from balanced_agg.loss.aggregation import aggregate, length_divisors, response_lengths
-from balanced_agg.loss.diagnostics import aggregation_metrics, response_advantages
+from balanced_agg.loss.aggregation import aggregate, length_divisors
+from balanced_agg.loss.diagnostics import aggregation_metrics
+from balanced_agg.loss.responses import Rows
+from balanced_agg.loss.rules import RULES
 
 GROUP_SIZE = 8
 SECONDS = 3  # for each median
@@ -77,13 +79,17 @@ def driver_rows(rows: int, tokens: int) -> list[tuple[str, ...]]:
     uids = [str(uuid.uuid4()) for _ in range(rows // GROUP_SIZE)]
     group_ids = [uids[row // GROUP_SIZE] for row in torch.randperm(rows).tolist()]
 
-    def diagnostics() -> None:
-        lengths = response_lengths(mask)
-        aggregation_metrics(group_ids, lengths, response_advantages(advantages, mask, lengths), tokens)
+    sessions = [str(uuid.uuid4()) for _ in range(rows)]
 
-    divisors = milliseconds(lambda: length_divisors("balanced", group_ids, advantages, mask))
+    def diagnostics() -> None:
+        aggregation_metrics(Rows.measured(group_ids, sessions, advantages, mask).responses(tokens))
+
     size = f"{rows} x {tokens}"
-    return [(size, "length_divisors", divisors), (size, "diagnostics of all aggregations", milliseconds(diagnostics))]
+    divisors = milliseconds(lambda: length_divisors("balanced", group_ids, advantages, mask, sessions))
+    return [
+        (size, "length_divisors", divisors),
+        (size, f"diagnostics of all {len(RULES)} rules", milliseconds(diagnostics)),
+    ]
 
 
 def main() -> None:

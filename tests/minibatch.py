@@ -19,6 +19,7 @@ from verl.workers.engine.utils import prepare_micro_batches
 from verl.workers.utils.losses import ppo_loss
 
 from balanced_agg.loss.aggregation import length_divisors
+from balanced_agg.loss.rules import is_plugin_mode
 
 OUR_MODES = ("balanced", "group-token-mean")
 VOCABULARY = 11
@@ -52,7 +53,7 @@ class MiniBatch:
         """A copy that carries the divisors of the whole batch, as the driver writes them."""
         data = self.data.clone()
         data["length_divisor"] = length_divisors(
-            mode, self.group_ids, self.padded("advantages"), self.padded("response_mask")
+            mode, self.group_ids, self.padded("advantages"), self.padded("response_mask"), response_budget=16
         )
         return MiniBatch(data, self.group_ids)
 
@@ -211,7 +212,7 @@ def micro_batch_losses(logits: Tensor, batch: MiniBatch, config: FSDPActorConfig
 
 def gradient(batch: MiniBatch, mode: str, config: FSDPActorConfig | None = None, **split) -> Tensor:
     """The gradient that one optimizer step under ``mode`` would see, accumulated over micro-batches."""
-    if mode in OUR_MODES and "length_divisor" not in batch.data:
+    if is_plugin_mode(mode) and "length_divisor" not in batch.data:
         batch = batch.with_divisors(mode)
     logits = initial_logits().requires_grad_()
     for loss, _ in micro_batch_losses(logits, batch, config or make_actor_config(mode), **split):
@@ -222,7 +223,7 @@ def gradient(batch: MiniBatch, mode: str, config: FSDPActorConfig | None = None,
 def metrics(batch: MiniBatch, config: FSDPActorConfig, **split) -> dict[str, float]:
     """verl's metrics of the mini-batch: each micro-batch's part, summed."""
     totals: dict[str, float] = {}
-    if config.loss_agg_mode in OUR_MODES:
+    if is_plugin_mode(config.loss_agg_mode):
         batch = batch.with_divisors(config.loss_agg_mode)
     for _, parts in micro_batch_losses(initial_logits(), batch, config, **split):
         for key in ("actor/pg_loss", "actor/entropy_loss", "kl_loss"):

@@ -81,7 +81,12 @@ class ListOptions(TyperCommand):
 @app.command(cls=ListOptions)
 def sweep(
     recipe: Recipe,
-    aggregations: Annotated[list[str], typer.Option(metavar="AGGREGATION…", help="What `aggregation=` takes.")],
+    aggregations: Annotated[
+        list[str],
+        typer.Option(
+            metavar="AGGREGATION…", help="What `aggregation=` takes, also as delta_l:0.5 or token@equal-mass."
+        ),
+    ],
     seeds: Annotated[list[int], typer.Option(metavar="SEED…", help="What `run.seed=` takes.")],
     overrides: Overrides = None,
     folder: Annotated[
@@ -280,6 +285,10 @@ def inspect(
     no_std: Annotated[
         bool, typer.Option("--no-std", help="Advantages not divided by the standard deviation, as in Dr. GRPO.")
     ] = False,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODE", help="A further loss_agg_mode, such as delta-l:0.5 or FILE.py:FUNCTION."),
+    ] = None,
 ) -> None:
     """What each aggregation would do to rollouts on disk, and what Balanced Aggregation would change.
 
@@ -290,7 +299,7 @@ def inspect(
 
     counted = (tokenizer, length_field, length_in, max_response_length)
     with errors_in_one_line("inspect", OSError):
-        run(rollouts, out, as_json, *counted, group_field, advantage_field, divide_by_std=not no_std)
+        run(rollouts, out, as_json, *counted, group_field, advantage_field, not no_std, rule or [])
 
 
 @app.command()

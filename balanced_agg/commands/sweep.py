@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -13,13 +14,16 @@ from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.follow import execute, last_lines
 from balanced_agg.commands.recipes import CONFIGS, check_recipe_name, root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
+from balanced_agg.loss.rules import EQUAL_MASS, MODE_KEY, rule_of
 from balanced_agg.runs import file_log
 
 FAILED = "failed"
 # In the folder of every run that a sweep has started: its overrides, and whether it has finished.
 RECORD = "sweep.json"
 # Keys that a sweep sets for each run.
-OWN_KEYS = ("aggregation", "run.seed", "run.dir", "run.name", "actor_rollout_ref.actor.loss_agg_mode")
+OWN_KEYS = ("aggregation", "run.seed", "run.dir", "run.name", MODE_KEY)
+# A file of configs/aggregation, and what its mode may have behind it.
+CHOICE = re.compile(r"(?P<name>\w+)(?P<setting>(:[-+.\w]+)?(@[-\w]+)?)")
 # One value of these for all runs would put their metrics on top of each other.
 PER_RUN_VARIABLES = ("VERL_FILE_LOGGER_PATH", "WANDB_RUN_ID", "WANDB_NAME")
 
@@ -108,8 +112,12 @@ def plan_runs(
 
     check_recipe_name(recipe)
     choices = sorted(path.stem for path in (CONFIGS / "aggregation").glob("*.yaml"))
-    if unknown := [name for name in aggregations if name not in choices]:
-        raise ValueError(f"--aggregations {' '.join(unknown)}: there are {', '.join(choices)}")
+    chosen = {name: CHOICE.fullmatch(name) for name in aggregations}
+    if unknown := [name for name, match in chosen.items() if match is None or match["name"] not in choices]:
+        raise ValueError(
+            f"--aggregations {' '.join(unknown)}: there are {', '.join(choices)}, also as NAME:PARAMETER and "
+            f"NAME@{EQUAL_MASS}"
+        )
     for option, values in (("--aggregations", aggregations), ("--seeds", seeds)):
         if len(set(values)) < len(values):
             raise ValueError(f"{option} {' '.join(map(str, values))}: name each of them once")
@@ -123,9 +131,12 @@ def plan_runs(
     runs = []
     for seed in seeds:
         for name in aggregations:
-            mode = OmegaConf.load(CONFIGS / f"aggregation/{name}.yaml").actor_rollout_ref.actor.loss_agg_mode
+            file, setting = chosen[name]["name"], chosen[name]["setting"]
+            mode = OmegaConf.load(CONFIGS / f"aggregation/{file}.yaml").actor_rollout_ref.actor.loss_agg_mode + setting
+            rule_of(mode)  # ValueError for a parameter that its rule does not take
             own = folder / f"{recipe}-{mode}-seed{seed}"
-            arguments = [recipe, f"aggregation={name}", f"run.seed={seed}", f"run.dir={own}", *overrides]
+            choice = [f"aggregation={file}", *([f"{MODE_KEY}={mode}"] if setting else [])]
+            arguments = [recipe, *choice, f"run.seed={seed}", f"run.dir={own}", *overrides]
             runs.append(PlannedRun(own, overrides, arguments))
     for run in runs:
         before = run.read_record().get("overrides", overrides)

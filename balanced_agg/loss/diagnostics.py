@@ -46,12 +46,10 @@ from balanced_agg.loss.responses import Responses, Rows
 from balanced_agg.loss.rules import RULES, Rule
 
 
-def aggregation_metrics(responses: Responses, further: Iterable[Rule] = ()) -> dict[str, float]:
+def aggregation_metrics(responses: Responses, rules: Iterable[Rule] = RULES.values()) -> dict[str, float]:
     """All measures of the batch and of each rule that are defined for it; the others are left out.
 
-    Args:
-        responses: of the whole batch, with a budget.
-        further: rules besides the registered ones, such as a user's own.
+    `responses` are those of the whole batch, with a budget.
     """
     lengths, groups, advantages = responses.lengths, responses.groups, responses.advantages
     # Where a critic gives tokens advantages of both signs, their mean stands for the response; NaN stops no run here.
@@ -66,8 +64,8 @@ def aggregation_metrics(responses: Responses, further: Iterable[Rule] = ()) -> d
         "long_token_weight": _Quarters(torch.zeros_like(groups)[acting], lengths[acting]),
         "long_token_weight_within_sign": _Quarters(responses.signed_groups[acting], lengths[acting]),
     }
-    for name, rule in (RULES | {rule.name: rule for rule in further}).items():
-        divisors = rule.divisors(responses)
+    for rule in rules:
+        name, divisors = rule.name, rule.divisors(responses)
         if responses.total:
             metrics[f"{name}/drift"] = 0.0 - (advantages * lengths / divisors).sum().item() / responses.total
         if acts:

@@ -65,6 +65,17 @@ def test_every_aggregation_runs_under_every_seed_and_the_end_is_a_comparison(tra
     assert "group-token-mean" in result.stdout
 
 
+def test_an_aggregation_may_have_a_parameter_and_a_scale(train, folder):
+    assert (
+        sweep("toy", "--aggregations", "delta_l:0.5@equal-mass", "batch_token@equal-mass", "--seeds", "3").exit_code
+        == 0
+    )
+    for file, mode in (("delta_l", "delta-l:0.5@equal-mass"), ("batch_token", "token-mean@equal-mass")):
+        run_dir = folder / f"outputs/toy-{mode}-seed3"
+        choice = f"aggregation={file} actor_rollout_ref.actor.loss_agg_mode={mode}"
+        assert (run_dir / "started.txt").read_text() == f"toy {choice} run.seed=3 run.dir={run_dir}\n"
+
+
 def test_a_second_sweep_runs_nothing_that_has_finished(train, folder):
     sweep(*SWEEP)
     again = sweep(*SWEEP, "3")
@@ -124,6 +135,11 @@ REFUSED = {
         ["toy", "--aggregations", "balancd", "--seeds", "1"],
         "balancd: there are balanced, batch_token",
     ),
+    "a parameter that a rule does not take": (
+        ["toy", "--aggregations", "token:2", "--seeds", "1"],
+        "takes no parameter",
+    ),
+    "another suffix": (["toy", "--aggregations", "token@mass", "--seeds", "1"], "unknown aggregation mode"),
     "an unknown recipe": (["tuy", "--aggregations", "balanced", "--seeds", "1"], "tuy is no recipe; recipes: toy"),
     "a seed twice": (["toy", "--aggregations", "balanced", "--seeds", "1", "1"], "name each of them once"),
     "a key that is the sweep's": ([*SWEEP, "run.seed=4"], "use --aggregations, --seeds and --dir"),

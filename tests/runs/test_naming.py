@@ -16,6 +16,9 @@ from balanced_agg.runs.run import identify
         ("a-seq-mean-token-sum-norm-seed0", ("a", "seq-mean-token-sum-norm", 0)),
         ("seq-mean-token-mean-seed1", ("", "seq-mean-token-mean", 1)),
         ("balanced-seed2", ("", "balanced", 2)),
+        ("a-balanced@equal-mass-seed1", ("a", "balanced@equal-mass", 1)),
+        ("a-delta-l:0.5@equal-mass-seed1", ("a", "delta-l:0.5@equal-mass", 1)),
+        ("a-lambda-grpo:-2-seed1", ("a", "lambda-grpo:-2", 1)),
         ("my_grpo-seed2", ("", "my_grpo", 2)),
     ],
 )

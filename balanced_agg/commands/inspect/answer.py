@@ -5,7 +5,7 @@ from math import ceil
 from statistics import fmean
 
 from balanced_agg.commands.inspect.steps import StepMeasures
-from balanced_agg.loss.rules import AGGREGATIONS
+from balanced_agg.loss.rules import Rule
 
 MEASURES = ("positive_share", "drift", "long_token_weight", "long_token_weight_within_sign", "effective_sequences")
 
@@ -15,9 +15,9 @@ WEIGHT_RATIO = 0.05  # of token weights
 GAP = 0.02  # of lengths, relative
 
 
-def summary(steps: Sequence[StepMeasures]) -> dict[str, dict[str, float | None]]:
+def summary(steps: Sequence[StepMeasures], rules: Sequence[Rule]) -> dict[str, dict[str, float | None]]:
     """The mean of each measure of each aggregation over the steps that define it; None where no step does."""
-    return {name: {measure: _mean(steps, f"{name}/{measure}") for measure in MEASURES} for name in AGGREGATIONS}
+    return {rule.name: {measure: _mean(steps, f"{rule.name}/{measure}") for measure in MEASURES} for rule in rules}
 
 
 def sentences(steps: Sequence[StepMeasures]) -> list[str]:

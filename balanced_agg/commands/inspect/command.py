@@ -12,6 +12,7 @@ from balanced_agg.commands.inspect.read import LeftOut, columns_of, find_files
 from balanced_agg.commands.inspect.steps import Question, measured_steps
 from balanced_agg.commands.inspect.table import as_data, legend, print_tables
 from balanced_agg.commands.terminal import messages, print_json, print_lines, progress
+from balanced_agg.loss.rules import RULES, rule_of
 
 
 def run(
@@ -25,6 +26,7 @@ def run(
     group_field: str | None = None,
     advantage_field: str | None = None,
     divide_by_std: bool = True,
+    further_rules: Sequence[str] = (),
 ) -> None:
     """Measure the rollouts and print what was found; the options are those of the command.
 
@@ -53,6 +55,7 @@ def run(
         divide_by_std=divide_by_std,
         max_response_length=max_response_length,
         lengths=length_counter(columns, tokenizer, length_field, length_in, max_response_length),
+        rules=[*RULES.values(), *map(rule_of, further_rules)],
     )
 
     left_out: LeftOut = {}
@@ -65,15 +68,15 @@ def run(
 
     conditions = {"files": list(map(str, files)), **_conditions(question)}
     if as_json:
-        print_json(as_data(steps, left_out, conditions))
+        print_json(as_data(steps, left_out, conditions, question.rules))
     else:
-        print_tables(steps, question.lengths.unit)
+        print_tables(steps, question.lengths.unit, question.rules)
         limit = max_response_length or "the longest response of each step"
         made_from = [
             "Lengths: {lengths}. Groups: {groups}. Advantages: {advantages}.".format_map(conditions),
             f"Dr. GRPO divides by {limit}.",
         ]
-        for lines in (sentences(steps), [*made_from, *remarks], legend()):
+        for lines in (sentences(steps), [*made_from, *remarks], legend(question.rules)):
             print_lines(["", *lines])
     if out is not None:
         from balanced_agg.commands.inspect.picture import draw

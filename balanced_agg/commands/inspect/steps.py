@@ -20,6 +20,7 @@ from balanced_agg.commands.inspect.lengths import LengthCounter
 from balanced_agg.commands.inspect.read import LeftOut, Step, leave_out, read, step_of
 from balanced_agg.loss.diagnostics import aggregation_metrics
 from balanced_agg.loss.responses import Rows, numbered
+from balanced_agg.loss.rules import Rule
 from balanced_agg.runs import verl_keys
 from balanced_agg.runs.file_log import is_number
 
@@ -34,6 +35,7 @@ class Question:
         advantage_column: None for GRPO's advantages, from the column score.
         divide_by_std: of GRPO's advantages; see `grpo_advantages`.
         max_response_length: what Dr. GRPO divides by; None takes the longest response of each step.
+        rules: the aggregations to measure.
     """
 
     group_column: str
@@ -42,6 +44,7 @@ class Question:
     divide_by_std: bool
     max_response_length: int | None
     lengths: LengthCounter
+    rules: Sequence[Rule]
 
     @property
     def value_column(self) -> str:
@@ -133,7 +136,7 @@ def _measures(step: Step, rows: StepRows, question: Question) -> StepMeasures:
         values = grpo_advantages(values, groups, sessions, rows.outputs, question.divide_by_std)
     budget = question.max_response_length or max(1, int(lengths.max()))
     responses = Rows.of_lengths(rows.groups, rows.sessions, lengths, values).responses(budget)
-    return StepMeasures(step, responses.total, count, aggregation_metrics(responses))
+    return StepMeasures(step, responses.total, count, aggregation_metrics(responses, question.rules))
 
 
 def _tensor(numbers: array) -> Tensor:

@@ -8,7 +8,7 @@ from balanced_agg.commands.inspect.answer import MEASURES, sentences, summary
 from balanced_agg.commands.inspect.read import LeftOut
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.commands.terminal import print_table
-from balanced_agg.loss.rules import AGGREGATIONS
+from balanced_agg.loss.rules import Rule
 
 UNDEFINED = "-"
 # Columns of the tables of steps -> measure and format.
@@ -28,7 +28,7 @@ SHARES = {
 MEASURE_FORMATS = dict(zip(MEASURES, ("{:.1%}", "{:+z.4f}", "{:.2f}", "{:.2f}", "{:.1f}"), strict=True))
 
 
-def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
+def print_tables(steps: Sequence[StepMeasures], unit: str, rules: Sequence[Rule]) -> None:
     """Two tables with a row for each step, narrow enough for 80 columns, and one with a row for each aggregation."""
     shares = "Share of the gradient on positive responses under each aggregation; drift under token"
     for title, columns in ((f"Responses and their lengths in {unit}", LENGTHS), (shares, SHARES)):
@@ -37,14 +37,14 @@ def print_tables(steps: Sequence[StepMeasures], unit: str) -> None:
         print()
     print_table(
         ("aggregation", *(name.replace("_", " ") for name in MEASURES)),
-        [(name, *_cells(measures, MEASURE_FORMATS.items())) for name, measures in summary(steps).items()],
+        [(name, *_cells(measures, MEASURE_FORMATS.items())) for name, measures in summary(steps, rules).items()],
         title=f"Mean over {len(steps)} steps" if len(steps) > 1 else f"Step {steps[0].step}",
     )
 
 
-def legend() -> list[str]:
+def legend(rules: Sequence[Rule]) -> list[str]:
     """What the columns of the tables are, in a line each."""
-    modes = ", ".join(f"{name} {mode}" for name, mode in AGGREGATIONS.items() if name != mode)
+    modes = ", ".join(f"{rule.name} {rule.mode}" for rule in rules if rule.name != rule.mode)
     return [
         "mixed: groups with responses of both signs of the advantage.",
         "CV: standard deviation over mean of the lengths in a group, mean over groups.",
@@ -59,12 +59,14 @@ def legend() -> list[str]:
     ]
 
 
-def as_data(steps: Sequence[StepMeasures], left_out: LeftOut, conditions: dict[str, Any]) -> dict[str, Any]:
+def as_data(
+    steps: Sequence[StepMeasures], left_out: LeftOut, conditions: dict[str, Any], rules: Sequence[Rule]
+) -> dict[str, Any]:
     """All of it, ready for JSON. Shares are 0 to 1; measures that are undefined are left out of a step."""
     return {
         **conditions,
         "steps": list(map(asdict, steps)),
-        "summary": summary(steps),
+        "summary": summary(steps, rules),
         "answer": sentences(steps),
         "left_out": left_out,
     }

@@ -23,8 +23,9 @@ from balanced_agg.plugin.loss import refusals
 # In this order. Each reads nothing but the composed config, the environment, local files and whether a cluster answers,
 # and raises a Refusal on the first thing that cannot work, or would not do what it says.
 CHECKS = (
-    # The config alone; the first one is the loss's own, which it makes at every launch
+    # The config alone; the first two are the loss's own, which it makes at every launch
     refusals.check_aggregation,
+    refusals.check_whole_groups,
     values.check_numbers,
     values.check_names,
     rewards.check_dead_rewards,

@@ -96,7 +96,8 @@ def metrics_of(updates: Sequence[Update], config: DictConfig) -> dict[str, float
         rule = rule_of(config.actor_rollout_ref.actor.loss_agg_mode)
     except ValueError:  # a mode of a later verl
         rule = None
-    found = aggregation_metrics(responses, [rule] if rule and rule.name not in RULES else [])
+    further = [rule] if rule and rule.name not in RULES else []
+    found = aggregation_metrics(responses, [*RULES.values(), *further])
     if rule and all(update.steps is not None for update in updates):
         first, steps = 0, []
         for update in updates:

@@ -7,7 +7,7 @@ from balanced_agg.commands.inspect.answer import MEASURES, sentences, summary
 from balanced_agg.commands.inspect.steps import StepMeasures
 from balanced_agg.loss.diagnostics import aggregation_metrics
 from balanced_agg.loss.responses import Rows
-from balanced_agg.loss.rules import AGGREGATIONS
+from balanced_agg.loss.rules import AGGREGATIONS, RULES
 
 
 def metrics_of(groups, lengths, advantages, budget=100) -> dict[str, float]:
@@ -80,9 +80,9 @@ def test_one_sided_groups_and_a_single_response_with_gradient_are_said():
 
 def test_the_summary_is_the_mean_over_the_steps_where_a_measure_is_defined():
     steps = [step_of([10, 30], [50, 70]), StepMeasures(2, 0, 0, {}), step_of([20, 20], [20, 20], step=3)]
-    found = summary(steps)
+    found = summary(steps, RULES.values())
     assert list(found) == list(AGGREGATIONS)
     assert all(tuple(of_aggregation) == MEASURES for of_aggregation in found.values())
     assert found["token"]["positive_share"] == pytest.approx((0.25 + 0.5) / 2)
     assert found["token"]["drift"] == pytest.approx((80 / 40 / 4 + 0) / 2)
-    assert summary([StepMeasures(2, 0, 0, {})])["token"]["drift"] is None
+    assert summary([StepMeasures(2, 0, 0, {})], RULES.values())["token"]["drift"] is None

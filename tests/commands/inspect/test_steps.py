@@ -14,6 +14,7 @@ from balanced_agg.commands.inspect.read import LeftOut, columns_of, find_files
 from balanced_agg.commands.inspect.steps import Question, measured_steps
 from balanced_agg.loss.diagnostics import aggregation_metrics
 from balanced_agg.loss.responses import Rows
+from balanced_agg.loss.rules import RULES
 from tests.commands.inspect.rollouts import rows_of, write_jsonl, write_parquet
 
 BY_UID = ("uid", True)
@@ -22,7 +23,7 @@ BY_PROMPT = ("input", False)
 
 def question(group=BY_UID, value="score", divide_by_std=True, limit=None, **lengths):
     counter = length_counter({"output", "response_tokens"}, **lengths)
-    return Question(*group, None if value == "score" else value, divide_by_std, limit, counter)
+    return Question(*group, None if value == "score" else value, divide_by_std, limit, counter, RULES.values())
 
 
 def measure(*paths: Path, asked: Question | None = None, left_out: LeftOut | None = None):

@@ -154,6 +154,52 @@ def test_verl_own_modes_keep_verl_own_rules(compose, mode):
     check_launch(compose(f"actor_rollout_ref.actor.loss_agg_mode={mode}", "actor_rollout_ref.rollout.n=1"))
 
 
+RULES = """
+def fine(responses):
+    return responses.lengths
+
+def by_longest(responses):  # 0 where a group has equal lengths
+    return responses.mean_in(responses.groups) - responses.lengths.min()
+
+def wrong_name(responses):
+    return responses.length
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("by_longest", r"batch with .*finite positive number"),
+        ("wrong_name", "AttributeError.*length"),
+        ("absent", "no attribute 'absent'"),
+    ],
+)
+def test_a_rule_of_the_users_that_cannot_work_is_refused(compose, tmp_path, name, message):
+    file = tmp_path / "rules.py"
+    file.write_text(RULES)
+    check_launch(compose(f"{ACTOR}.loss_agg_mode={file}:fine"))
+    with pytest.raises(ValueError, match=rf"^{re.escape(ACTOR)}\.loss_agg_mode=.*{message}.*docs/rules\.md"):
+        check_launch(compose(f"{ACTOR}.loss_agg_mode={file}:{name}"))
+
+
+def test_rules_that_look_at_no_group_need_none(compose):
+    for mode in ("sqrt-length", "delta-l:0.5", "token-mean@equal-mass"):
+        check_launch(
+            compose(f"{ACTOR}.loss_agg_mode={mode}", f"{ROLLOUT}.n=1", "algorithm.adv_estimator=reinforce_plus_plus")
+        )
+    for mode in ("prompt-mean", "sign-weights", "balanced@equal-mass"):
+        with pytest.raises(ValueError, match=r"rollout\.n"):
+            check_launch(compose(f"{ACTOR}.loss_agg_mode={mode}", f"{ROLLOUT}.n=1"))
+
+
+@pytest.mark.parametrize("mode", ["balanced", "token-mean"])
+def test_groups_cannot_be_kept_whole_where_ranks_shuffle(compose, mode):
+    whole = ("balanced_agg.whole_groups=true", f"{ACTOR}.loss_agg_mode={mode}")
+    check_launch(compose(*whole))
+    with pytest.raises(ValueError, match=r"actor\.shuffle.*set it to False"):
+        check_launch(compose(*whole, f"{ACTOR}.shuffle=true"))
+
+
 def test_ranks_need_cpus_each(compose):
     fits_one_rank = "ray_kwargs.ray_init.num_cpus=6"
     check_launch(compose(fits_one_rank))

@@ -5,11 +5,13 @@ import torch
 from verl.trainer.ppo import core_algos
 
 from balanced_agg.loss.aggregation import aggregate, length_divisors
+from balanced_agg.loss.rules import RULES, is_plugin_mode
 from balanced_agg.plugin.loss import in_verl as verl_plugin
 from tests import minibatch
 from tests.minibatch import OUR_MODES, gradient, make_actor_config, make_minibatch, reference_gradient, relative_error
 
 TOLERANCE = 1e-6
+SCALED = ["token-mean@equal-mass", "seq-mean-token-mean@equal-mass", "lambda-grpo:-2@equal-mass"]
 
 
 @pytest.mark.parametrize("mode", OUR_MODES)
@@ -113,6 +115,33 @@ def test_entropy_and_kl_keep_the_value_of_token_mean(mode):
         assert metrics[mode][key] == pytest.approx(metrics["token-mean"][key], rel=1e-6)
         assert metrics[mode][key] != 0
     assert metrics[mode]["actor/pg_loss"] != pytest.approx(metrics["token-mean"]["actor/pg_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["balanced", "sqrt-length@equal-mass"])
+def test_a_mini_batch_without_a_token_has_a_loss_of_zero_also_with_entropy_and_kl(mode):
+    batch = minibatch.assemble([minibatch.padding_row()] * 4, [f"group{i}" for i in range(4)])
+    config = make_actor_config(mode, use_kl_loss=True, kl_loss_coef=0.3, entropy_coeff=0.1)
+    for loss, metrics in minibatch.micro_batch_losses(
+        minibatch.initial_logits().requires_grad_(), batch.with_divisors(mode), config, micro_batch_size=2
+    ):
+        assert loss == 0
+        assert all(metrics[key].values[0] == 0 for key in ("actor/pg_loss", "actor/entropy_loss", "kl_loss"))
+        loss.backward()
+
+
+@pytest.mark.parametrize("mode", [rule.mode for rule in RULES.values() if is_plugin_mode(rule.mode)] + SCALED)
+def test_every_rule_is_the_weighted_sum_of_its_divisors_however_rows_are_split(mode):
+    """Token losses on-policy, -A log p, whose gradient is linear in the weights."""
+    batch = make_minibatch(seed=12)
+    expected = torch.zeros(minibatch.VOCABULARY, minibatch.VOCABULARY, dtype=torch.float64)
+    divisors = batch.with_divisors(mode).data["length_divisor"]
+    for row, divisor in enumerate(divisors.tolist()):
+        # Alone, a response has its own length as every mean, and is one of one.
+        alone = batch.rows([row])
+        weight = float(alone.tokens()) / divisor / len(batch)
+        expected += weight * reference_gradient(alone, "group-token-mean")
+    for split in ({"micro_batch_size": 3}, {"token_budget": 40}):
+        assert relative_error(gradient(batch, mode, **split), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize(
