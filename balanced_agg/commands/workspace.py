@@ -21,7 +21,8 @@ SECTIONS: dict[str, dict[str, list[str] | str]] = {
     "Training": {
         "Reward": ["critic/score/mean"],
         "Entropy of the policy": ["actor/entropy"],
-        "Gradient norm": ["actor/grad_norm"],
+        "Gradient norm, before clipping": ["actor/grad_norm"],
+        "Share of optimizer steps that were clipped": ["aggregation/clipped_steps"],
         "Response length, tokens": ["response_length/mean"],
     },
     "Lengths and signs": {
@@ -30,6 +31,11 @@ SECTIONS: dict[str, dict[str, list[str] | str]] = {
         "Length gap in mixed groups": ["aggregation/length_gap_within_group"],
         "Length by sign, tokens": ["aggregation/positive_length", "aggregation/negative_length"],
         "Share of groups with both signs": ["aggregation/mixed_groups"],
+        "Share of groups cut into several optimizer steps": ["aggregation/cut_groups"],
+        "Share of the gradient on positive responses, lowest and highest of the optimizer steps": [
+            "aggregation/step_positive_share_min",
+            "aggregation/step_positive_share_max",
+        ],
     },
     "What each aggregation would do": {
         "Share of the gradient on positive responses": of_each_aggregation("positive_share"),

@@ -45,7 +45,8 @@ QUANTITIES = (
     Quantity(
         "positive_share", "share of gradient mass\non positive responses", logged("aggregation/NAME/positive_share")
     ),
-    Quantity("gradient_norm", "gradient norm", logged("actor/grad_norm")),
+    Quantity("gradient_norm", "gradient norm, before clipping", logged("actor/grad_norm")),
+    Quantity("clipped_steps", "share of optimizer steps\nthat were clipped", logged("aggregation/clipped_steps")),
 )
 
 
