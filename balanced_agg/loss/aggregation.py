@@ -58,6 +58,40 @@ def length_divisors(
     return responses.for_rows(rule.divisors(responses), without_tokens=1.0).float()
 
 
+def rescaled_advantages(
+    mode: str,
+    group_ids: Sequence[Hashable],
+    advantages: Tensor,
+    response_mask: Tensor,
+    session_ids: Sequence[Hashable] | None = None,
+    response_budget: float | None = None,
+) -> Tensor:
+    """A_i * mean length / D_i: under these an ordinary token mean over the batch has the gradient of the rule.
+
+    The token mean of T tokens is 1/T * sum_i sum_t l_it, the rule's loss 1/N * sum_i 1/D_i * sum_t l_it: the factor
+    between them is (T / N) / D_i. It may stand on the advantage where a token's loss is positively homogeneous in it:
+    under PPO's clipped loss, dual clip included, GSPO, CISPO and REINFORCE. Losses that compare the advantages of tokens
+    (clip_cov, kl_cov), or have a term without one (dro), are not. KL and entropy terms keep their token mean.
+
+    Args:
+        advantages: (rows, tokens), or (rows,) where a row has one.
+        mode, group_ids, response_mask, session_ids, response_budget: as for :func:`length_divisors`.
+
+    Returns:
+        The shape, dtype and device of ``advantages``. Rows of responses without tokens come back as they are; N counts
+        these responses.
+
+    Raises:
+        ValueError: what :func:`length_divisors` raises.
+    """
+    one_a_row = advantages.shape == response_mask.shape[:1] != response_mask.shape
+    of_tokens = advantages[:, None].expand_as(response_mask) if one_a_row else advantages
+    responses = Rows.measured(group_ids, session_ids, of_tokens, response_mask).responses(response_budget)
+    mean_length = responses.lengths.sum() / responses.total
+    factors = responses.for_rows(mean_length / rule_of(mode).divisors(responses), without_tokens=1.0)
+    return advantages * (factors if one_a_row else factors[:, None]).to(advantages.dtype)
+
+
 def aggregate(
     loss_mat: Tensor, loss_mask: Tensor, length_divisor: Tensor, global_batch_size: float | Tensor, dp_size: int = 1
 ) -> Tensor:
