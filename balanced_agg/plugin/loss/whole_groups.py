@@ -28,9 +28,9 @@ def whole_group_order(
 ) -> list[int]:
     """The permutation of the rows under which steps hold whole groups: the old position for each new one.
 
-    Groups go to steps in the order of their first rows, each to the first step with room. Padding rows are spread over
-    the steps, so that none is mostly padding. A group larger than a step begins one and goes on in the next; no other
-    is cut. Ranks get equal numbers of rows, about equal tokens and about equal work, of each step and of the batch.
+    Groups go to steps in the order of their first rows, each to the first step with room. Steps are filled no further
+    than they must be, which spreads the padding rows. A group larger than a step begins one and goes on in the next; no
+    other is cut. Of each step and of the batch, the ranks get as many rows and about as much work and tokens.
 
     Args:
         group_ids: (rows,) group of each row; ignored for padding rows.
@@ -51,8 +51,8 @@ def whole_group_order(
         (padding if padded else groups.setdefault(group, [])).append(row)
     members = list(groups.values())
     sizes = [len(rows) for rows in members]
-    # Steps that are filled no further than they must be spread the padding.
     largest = max((size for size in sizes if size <= step_rows), default=0)
+    # The least that steps can be filled with spreads the padding.
     for limit in range(max(largest, sum(sizes) // max(steps, 1)), step_rows + 1):
         packages, taken = _first_fit(sizes, step_rows, limit)
         if taken <= steps:
@@ -106,13 +106,12 @@ def _deal(rows: np.ndarray, seq_lens: np.ndarray, ranks: int) -> list[int]:
     loads = np.stack([calculate_workload(seq_lens), seq_lens], axis=1)
     loads = loads / loads.sum(axis=0)  # (rows, 2), shares of all work and of all tokens
     # The rows of a step go to the ranks in turn, there and back, from the longest to the shortest.
-    longest_first = np.argsort(-seq_lens[rows], axis=1, kind="stable")
-    dealt = np.take_along_axis(rows, longest_first, axis=1).reshape(len(rows), rows.shape[1] // ranks, ranks)
-    dealt[:, 1::2] = dealt[:, 1::2, ::-1]
-    parts = dealt.swapaxes(1, 2).copy()  # (steps, ranks, rows)
+    longest_first = np.take_along_axis(rows, np.argsort(-seq_lens[rows], axis=1, kind="stable"), axis=1)
+    parts = longest_first.reshape(len(rows), rows.shape[1] // ranks, ranks).swapaxes(1, 2).copy()  # (steps, ranks, rows)
+    parts[:, :, 1::2] = parts[:, ::-1, 1::2]
     totals = np.zeros((ranks, 2))
     # The longest rows are the hardest to balance: the steps after theirs even out what they leave.
-    for step in np.argsort(-seq_lens[dealt[:, 0, 0]], kind="stable"):
+    for step in np.argsort(-seq_lens[longest_first[:, 0]], kind="stable"):
         # The part with the most work goes to the rank that has the least.
         parts[step, totals[:, 0].argsort()] = parts[step, loads[parts[step], 0].sum(axis=1).argsort()[::-1]]
         totals += loads[parts[step]].sum(axis=1)
