@@ -107,8 +107,8 @@ def _deal(rows: np.ndarray, seq_lens: np.ndarray, ranks: int) -> list[int]:
     loads = loads / loads.sum(axis=0)  # (rows, 2), shares of all work and of all tokens
     # The rows of a step go to the ranks in turn, there and back, from the longest to the shortest.
     longest_first = np.take_along_axis(rows, np.argsort(-seq_lens[rows], axis=1, kind="stable"), axis=1)
-    parts = longest_first.reshape(len(rows), rows.shape[1] // ranks, ranks).swapaxes(1, 2).copy()  # (steps, ranks, rows)
-    parts[:, :, 1::2] = parts[:, ::-1, 1::2]
+    parts = longest_first.reshape(len(rows), rows.shape[1] // ranks, ranks).swapaxes(1, 2).copy()
+    parts[:, :, 1::2] = parts[:, ::-1, 1::2]  # (steps, ranks, rows)
     totals = np.zeros((ranks, 2))
     # The longest rows are the hardest to balance: the steps after theirs even out what they leave.
     for step in np.argsort(-seq_lens[longest_first[:, 0]], kind="stable"):
