@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from balanced_agg.commands.inspect.command import run as inspect
 from balanced_agg.loss.rules import mode_name
 from tests.composed import compose_recipe
+from tests.end_to_end.dumps import check_dump
 from tests.end_to_end.launch import SMALL, replay, train
 from tests.end_to_end.reference import gradient_norm
 from tests.end_to_end.settings_by_step import MODES, SETTINGS
@@ -41,16 +41,7 @@ def test_rollout_and_actor_log_probs_agree(first_run):
 def test_inspect_finds_in_the_dumped_rollouts_what_the_run_logged(first_run, arithmetic_model, capsys):
     run, _ = first_run
     longest = compose_recipe("arithmetic").data.max_response_length
-    inspect([run.dir.parent / "rollouts"], as_json=True, tokenizer=str(arithmetic_model), max_response_length=longest)
-    inspected = json.loads(capsys.readouterr().out)["steps"]
-    assert [step["step"] for step in inspected] == [1, 2, 3]
-    for step in inspected:
-        logged = {
-            key.removeprefix("aggregation/"): value
-            for key, value in run.steps[step["step"]].items()
-            if key.startswith("aggregation/")
-        }
-        assert step["metrics"] == pytest.approx(logged, rel=1e-4, abs=1e-5)
+    check_dump(run, run.dir.parent / "rollouts", arithmetic_model, longest, capsys)
 
 
 @pytest.mark.parametrize("role", ["driver", "actor", "vllm"])

@@ -1,7 +1,8 @@
 """Loaded into every verl process of a test run: keeps each update's batch, what it logged, and the weights before it.
 
 They are files in UPDATES_DIR, numbered from 0: ``batch-N.pt`` in the form of ``skip.rollout_tq``, with which itself the
-asynchronous trainers would start no rollouts ahead, and ``weights-N.pt`` of the whole model.
+asynchronous trainers would start no rollouts ahead, and ``weights-N.pt`` of the whole model, or of the LoRA adapter
+where one is trained.
 """
 
 import os
@@ -20,6 +21,7 @@ FIELDS = (
     "rm_scores",
     "rollout_log_probs",
     "length_divisor",
+    "reward_model",
 )
 _batches, _weights = count(), count()
 
@@ -30,13 +32,16 @@ def _keep_batch(wrapped, trainer, args, kwargs):
     batch = wrapped(*args, **kwargs)
     metrics = kwargs["metrics"] if "metrics" in kwargs else args[1]
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(FIELDS))
-    _save({"step": trainer.global_steps, "tensordict": data, "tags": batch.tags, "metrics": metrics}, "batch", _batches)
+    kept = {"tensordict": data, "keys": batch.keys, "tags": batch.tags}
+    _save(kept | {"step": trainer.global_steps, "metrics": metrics}, "batch", _batches)
     return batch
 
 
 def _keep_weights(wrapped, worker, args, kwargs):
-    weights, _ = worker.actor.engine.get_per_tensor_param()
-    _save(dict(weights), "weights", _weights)
+    weights, _ = worker.actor.engine.get_per_tensor_param(base_sync_done=True)
+    weights = dict(weights)  # all ranks gather them
+    if worker.rank == 0:
+        _save(weights, "weights", _weights)
     return wrapped(*args, **kwargs)
 
 

@@ -1,0 +1,23 @@
+"""What `balanced-agg inspect` finds in the rollouts that a run dumped, against what the run logged."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from balanced_agg.commands.inspect.command import run as inspect
+from tests.end_to_end.launch import Run
+
+# A dump does not say which rows were in which optimizer step, nor what their gradients were.
+OF_OPTIMIZER_STEPS = {"step_positive_share_min", "step_positive_share_max", "cut_groups", "clipped_steps"}
+
+
+def check_dump(run: Run, dump: Path, model: Path, max_response_length: int, capsys: pytest.CaptureFixture) -> None:
+    """Assert that all other ``aggregation/*`` of each logged step are found, and nothing else."""
+    inspect([dump], as_json=True, tokenizer=str(model), max_response_length=max_response_length)
+    found = {step["step"]: step["metrics"] for step in json.loads(capsys.readouterr().out)["steps"]}
+    assert found.keys() == run.steps.keys()
+    for step, logged in run.steps.items():
+        names = {name.removeprefix("aggregation/") for name in logged if name.startswith("aggregation/")}
+        of_rows = {name: logged[f"aggregation/{name}"] for name in names - OF_OPTIMIZER_STEPS}
+        assert found[step] == pytest.approx(of_rows, rel=1e-4, abs=1e-5)
