@@ -81,11 +81,15 @@ def _order_by_groups(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict)
     """verl deals the rows of a batch to ranks and optimizer steps here, without regard to groups: under
     ``balanced_agg.whole_groups=True`` deal them so that each optimizer step has whole groups.
     """
-    batch = wrapped(*args, **kwargs)
-    if not keeps_groups_whole(trainer.config):
-        return batch
-    metrics = kwargs["metrics"] if "metrics" in kwargs else args[1]
-    return deal_whole_groups(trainer, batch, metrics, kwargs.get("logging_prefix", "global_seqlen"))
+
+    def balance_batch(batch: Any, metrics: dict, *further: Any, **named: Any) -> Any:
+        sampled = list(batch.keys)
+        balanced = wrapped(batch, metrics, *further, **named)
+        if keeps_groups_whole(trainer.config):
+            return deal_whole_groups(trainer, balanced, sampled, metrics, named.get("logging_prefix", "global_seqlen"))
+        return balanced
+
+    return balance_batch(*args, **kwargs)
 
 
 def _write_divisors(wrapped: Callable, trainer: Any, args: tuple, kwargs: dict) -> Any:

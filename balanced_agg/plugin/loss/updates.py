@@ -112,11 +112,15 @@ def keeps_groups_whole(config: DictConfig) -> bool:
     return bool((config.get("balanced_agg") or {}).get("whole_groups"))
 
 
-def deal_whole_groups(trainer: Any, batch: Any, metrics: dict[str, float], prefix: str) -> Any:
+def deal_whole_groups(trainer: Any, batch: Any, sampled: Sequence[str], metrics: dict[str, float], prefix: str) -> Any:
     """Reorder a batch that verl has padded and balanced, so that each optimizer step has whole groups.
 
     Groups of unequal size may need more optimizer steps than their rows fill: these get padding rows of verl's.
-        `metrics` are those of verl's balance over ranks, and become those of the new order.
+
+    Args:
+        sampled: the keys before verl balanced them, in the order in which rollouts were finished: groups stay in it.
+        metrics: those of verl's balance over ranks, which become those of the new order.
+        prefix: of their names.
     """
     from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
     from verl.utils.seqlen_balancing import log_seqlen_unbalance
@@ -127,6 +131,8 @@ def deal_whole_groups(trainer: Any, batch: Any, metrics: dict[str, float], prefi
         multiple = trainer._get_required_batch_multiple(ranks)
         needed = -(-needed // multiple) * multiple
         batch = upsample_batch_to_divisible_size(batch, needed, trainer.tokenizer.eos_token_id)
+    place = {key: number for number, key in enumerate(sampled)}
+    batch.reorder(sorted(range(len(batch.keys)), key=lambda row: place.get(batch.keys[row], len(place))))
     lengths = [tag["seq_len"] for tag in batch.tags]
     padding = [bool(tag.get("is_padding")) for tag in batch.tags]
     order = whole_group_order(_groups(batch.keys), lengths, padding, ranks, step_rows)

@@ -95,6 +95,11 @@ def test_with_the_key_every_optimizer_step_has_whole_groups(sizes, rows):
     real = verl_keys.without_padding(batch)
     assert sorted(real) == sorted(f"group{g}_{s}_0" for g, size in enumerate(sizes) for s in range(size))
     assert cut(trainer, batch) == sum(size > PROMPTS_A_STEP * RESPONSES for size in sizes)
+    if set(sizes) == {RESPONSES}:  # else a gap may be filled by a later group
+        step_of_group = {}
+        for key, step in zip(batch.keys, steps_of(trainer, rows).tolist(), strict=True):
+            step_of_group[verl_keys.parse(key).group] = step
+        assert [step_of_group[f"group{group}"] for group in range(len(sizes))] == [0, 0, 1, 1, 2, 2, 3, 3]
     of_rank = [sum(tag["seq_len"] for tag in batch.tags[start : start + rows // 2]) for start in (0, rows // 2)]
     assert metrics["global_seqlen/balanced_min"] == min(of_rank)
     assert metrics["global_seqlen/balanced_max"] == max(of_rank)
