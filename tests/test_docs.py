@@ -21,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.commands.cli import app
 from balanced_agg.loss.aggregation import length_divisors
+from balanced_agg.loss.rules import rule_of
+from balanced_agg.plugin.loss.refusals import check_rule
 from tests.composed import ROOT
 
 TOPICS = sorted((ROOT / "docs").glob("*.md"))
@@ -31,6 +33,7 @@ FOLDERS = ("balanced_agg", "configs", "data", "docker", "docs", "recipes", "scri
 OTHER_PROGRAMS = {"apt-get", "docker", "export", "git", "kubectl", "ruff", "source", "wandb"}
 WITH_OVERRIDES = {"train", "sweep", "submit", "doctor"}
 
+FILE_COMMENT = re.compile(r"# ([\w./]+\.(?:py|yaml))\n")
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"[A-Z]+(/[A-Z]+)*|…")
 KEY = re.compile(r"\+?([a-z_]+(?:\.[a-z_]\w*)+)(=.*)?")
@@ -83,7 +86,7 @@ def named_files() -> dict[str, str]:
     """Path -> text of the example files of the docs: blocks whose first line is a comment with their path."""
     found = {}
     for block in (block for page in PAGES for block in blocks(page)):
-        if match := re.match(r"# ((?:configs|recipes|data)/\S+)\n", block.text):
+        if match := FILE_COMMENT.match(block.text):
             found[match[1]] = block.text.removeprefix(match[0])
     return found
 
@@ -282,7 +285,7 @@ def test_hydra_keys_and_choices_in_the_text_exist(checkout):
                 checked += 1
             elif match := re.fullmatch(r"([a-z_]+)=([\w.]+)", span):
                 group, choice = match.groups()
-                if (checkout / "configs" / group).is_dir():
+                if (checkout / "configs" / group).is_dir() and not PLACEHOLDER.fullmatch(choice):
                     assert (checkout / "configs" / group / f"{choice}.yaml").is_file(), f"{page.name}: {span}"
                     checked += 1
     assert checked > 10
@@ -306,11 +309,27 @@ def test_our_variables_are_read_somewhere(page):
 def test_python_blocks_run_and_print_what_the_page_says(page):
     found = blocks(page)
     for block, following in pairwise([*found, Block("", "")]):
-        if block.language != "python" or block.text.startswith("# data/"):
+        if block.language != "python" or FILE_COMMENT.match(block.text):
             continue
         printed = prints(block.text)
         if following.language == "text":
             assert printed == following.text
+
+
+def test_every_example_file_is_tried_by_a_test():
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    assert {path for path in named_files() if path.endswith(".py") and f'named_files()["{path}"]' not in tests} == set()
+
+
+def test_the_example_rule_is_a_mode_that_passes_the_launch_checks(tmp_path):
+    file = tmp_path / "my_rules.py"
+    file.write_text(named_files()["my_rules.py"])
+    check_rule(rule_of(f"{file}:between:0.3"))
+    mask = torch.arange(9) < torch.tensor([[2], [4], [3], [9]])
+    advantages = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]) * mask
+    # The means of the signs are 3 and 6, that of the group 4.5.
+    assert length_divisors(f"{file}:between", "aaaa", advantages, mask).tolist() == [3.75, 3.75, 5.25, 5.25]
+    assert length_divisors(f"{file}:between:0", "aaaa", advantages, mask).tolist() == [4.5] * 4
 
 
 def test_the_example_recipe_for_a_model_of_yours_composes(checkout):

@@ -70,7 +70,7 @@ def rescaled_advantages(
 
     The token mean of T tokens is 1/T * sum_i sum_t l_it, the rule's loss 1/N * sum_i 1/D_i * sum_t l_it: the factor
     between them is (T / N) / D_i. It may stand on the advantage where a token's loss is positively homogeneous in it:
-    under PPO's clipped loss, dual clip included, GSPO, CISPO and REINFORCE. Losses that compare the advantages of tokens
+    under PPO's clipped loss, dual clip included, GSPO, CISPO and REINFORCE. Losses that compare advantages of tokens
     (clip_cov, kl_cov), or have a term without one (dro), are not. KL and entropy terms keep their token mean.
 
     Args:
