@@ -148,9 +148,8 @@ class Rows:
     @classmethod
     def joined(cls, parts: "Sequence[Rows]") -> "Rows":
         """The rows of several batches, in order."""
-        if len(parts) == 1:
-            return parts[0]
-        group_ids, session_ids, *numbers = zip(*((getattr(p, f.name) for f in fields(p)) for p in parts), strict=True)
+        columns = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
+        group_ids, session_ids, *numbers = columns
         return cls(list(chain(*group_ids)), list(chain(*session_ids)), *map(torch.cat, numbers))
 
     def responses(self, budget: float | None = None) -> Responses:

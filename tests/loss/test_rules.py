@@ -152,6 +152,22 @@ def test_a_response_has_the_same_divisor_whichever_rows_it_is_made_of(mode: str,
     torch.testing.assert_close(found, divisors_of(mode, batch).repeat_interleave(width), rtol=2e-7, atol=0)
 
 
+def test_joined_rows_are_those_of_all_parts_in_order():
+    parts = [
+        Rows.of_lengths(groups, sessions, torch.tensor(lengths), torch.tensor(advantages).double())
+        for groups, sessions, lengths, advantages in (
+            ("aab", "pqr", [2, 3, 4], [1.0, -1.0, 1.0]),
+            ("cc", "ss", [5, 6], [-2.0, -2.0]),
+            ("", "", [], []),
+        )
+    ]
+    joined = Rows.joined(parts)
+    assert (joined.group_ids, joined.session_ids) == (list("aabcc"), list("pqrss"))
+    assert joined.lengths.tolist() == [2, 3, 4, 5, 6]
+    assert joined.lowest.tolist() == [1, -1, 1, -2, -2]
+    assert joined.responses().lengths.tolist() == [2, 3, 4, 11]
+
+
 def test_rows_of_one_session_with_different_signs_are_refused():
     with pytest.raises(ValueError, match=r"1 responses \(first: row 1\)"):
         length_divisors("balanced", "aaa", *matrices([2, 2, 2], [0.0, 1.0, -1.0]), "xyy")

@@ -11,7 +11,7 @@ SEPARATE = "separate_async"
 def check_batches(config: DictConfig) -> None:
     """Check that a step is a whole number of mini-batches, and that the ranks can share a mini-batch equally.
 
-    verl fills up a step that is not with empty rows, which count in the number of sequences that a loss is divided by.
+    verl fills up a step that is not with empty rows, which its own modes count among the sequences that they divide by.
     """
     if config.trainer.get("val_only"):
         return

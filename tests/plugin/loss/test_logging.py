@@ -55,6 +55,10 @@ def queue(monkeypatch):
     return SimpleNamespace(keys=keys, tags=tags, partition_id="train", written=written)
 
 
+def part_of(queue, first: int, last: int) -> SimpleNamespace:
+    return SimpleNamespace(keys=queue.keys[first:last], tags=queue.tags[first:last], partition_id="train")
+
+
 def make_trainer(mode: str, loss_scale_factor: int | None = None) -> SimpleNamespace:
     """Two ranks, and optimizer steps of four rows: the first has rows 0, 1, 4 and 5, the second the others."""
     actor = {"loss_agg_mode": mode, "loss_scale_factor": loss_scale_factor, "ppo_mini_batch_size": 2, "shuffle": False}
@@ -63,12 +67,11 @@ def make_trainer(mode: str, loss_scale_factor: int | None = None) -> SimpleNames
     return SimpleNamespace(config=OmegaConf.create(config), actor_rollout_wg=ranks)
 
 
-def logged(queue, mode: str, loss_scale_factor: int | None = None, updates: int = 1) -> dict[str, float]:
-    """What a step adds to verl's metrics, of this many equal updates."""
+def logged(queue, mode: str, loss_scale_factor: int | None = None) -> dict[str, float]:
+    """What a step adds to verl's metrics."""
     trainer = make_trainer(mode, loss_scale_factor)
     metrics = {"of": "verl", "actor/clipped_steps": 0.25}
-    for _ in range(updates):
-        verl_plugin._write_divisors(lambda *_, **__: queue, trainer, (queue, metrics), {})
+    verl_plugin._write_divisors(lambda *_, **__: queue, trainer, (queue, metrics), {})
     verl_plugin._add_diagnostics(lambda *_, **__: None, trainer, (queue, metrics, {}), {})
     assert verl_plugin.UPDATES not in vars(trainer)
     return metrics
@@ -106,9 +109,15 @@ def test_optimizer_steps_are_those_that_verl_will_make(queue):
 
 
 def test_a_step_of_several_updates_measures_them_together(queue):
-    once, twice = logged(queue, "balanced"), logged(queue, "balanced", updates=2)
-    for name in ("token/drift", "cut_groups", "step_positive_share_min"):
-        assert twice[f"aggregation/{name}"] == pytest.approx(once[f"aggregation/{name}"])
+    trainer = make_trainer("balanced")
+    whole = updates.read_update(trainer, queue)
+    first, second = (updates.read_update(trainer, part) for part in (part_of(queue, 0, 3), part_of(queue, 3, 7)))
+    found = updates.metrics_of([first, second], trainer.config)
+    expected = updates.metrics_of([whole], trainer.config)
+    by_step = {f"aggregation/{name}" for name in ("step_positive_share_min", "step_positive_share_max", "cut_groups")}
+    other = {name for name in expected if name.startswith("aggregation/")} - by_step
+    assert {name: found[name] for name in other} == pytest.approx({name: expected[name] for name in other})
+    assert by_step < found.keys()
 
 
 def test_shuffled_rows_have_no_known_optimizer_steps(queue):
