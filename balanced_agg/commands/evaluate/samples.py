@@ -94,9 +94,14 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = Tr
     ValueError if problems of one data source were asked for different numbers of responses (mean@k has no k then), or
     if the dump holds a data source or more problems than were asked, or what is no sample.
     """
-    by_problem: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    # Source, problem and response -> sample: of a response that is several rows the last, which was graded.
+    by_problem: dict[str, dict[str, dict[str, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for sample in read_dump(dump):
-        by_problem[str(sample.get("data_source"))][verl_keys.parse(sample["uid"]).group].append(sample)
+        key = verl_keys.parse(sample["uid"])
+        responses = by_problem[str(sample.get("data_source"))][key.group]
+        before = responses.get(key.session)
+        if before is None or verl_keys.parse(before["uid"]).output < key.output:
+            responses[key.session] = sample
     if unknown := by_problem.keys() - rollouts.keys():
         raise ValueError(f"{dump}: samples of {sorted(unknown)}, which were not asked for")
 
@@ -106,7 +111,7 @@ def read_samples(dump: Path, rollouts: dict[str, list[int]], complete: bool = Tr
             raise ValueError(
                 f"{name}: its problems ask for {sorted(set(counts))} responses; give all of them one __rollout_n__"
             )
-        problems = list(by_problem[name].values())
+        problems = [list(responses.values()) for responses in by_problem[name].values()]
         if len(problems) > len(counts):
             raise ValueError(f"{dump}: {len(problems)} problems of {name}, but {len(counts)} were asked")
         if complete:

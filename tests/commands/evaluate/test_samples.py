@@ -34,6 +34,17 @@ def test_responses_are_grouped_by_problem_and_lengths_pooled(tmp_path):
     assert (benchmark.tokens.tolist(), benchmark.truncated.tolist()) == ([30, 30], [0, 1])
 
 
+def test_a_response_of_several_rows_is_its_last(tmp_path):
+    rows = [
+        ("p_0_2", "a", 1.0, 30, 0.0),
+        ("p_0_0", "a", 1.0, 10, 0.0),
+        ("p_0_1", "a", 1.0, 20, 0.0),
+        ("p_1_0", "a", 0.0, 5, 0.0),
+    ]
+    (benchmark,) = read_samples(write_dump(tmp_path, *rows), {"a": [2]})
+    assert (benchmark.right.tolist(), benchmark.came.tolist(), benchmark.tokens.tolist()) == ([1], [2], [35])
+
+
 def test_a_problem_that_never_came_back_counts_as_wrong(tmp_path):
     dump = write_dump(tmp_path, ("p_0_0", "a", 1.0, 10, 0.0))
     (benchmark,) = read_samples(dump, {"a": [1, 1, 1]})
