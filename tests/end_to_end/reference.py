@@ -140,10 +140,18 @@ def weights_and_advantages(mode: str, batch: dict) -> tuple[dict[int, float], di
                 advantages[row] = of_session[i]
                 if mode in OURS:
                     weights[row] = 1 / sessions_in_all / (sum(alike) / len(alike))
+                elif mode.endswith(".py:root"):
+                    weights[row] = 1 / sessions_in_all / length[i] ** 0.5
+                elif mode == "sign-weights:0.5@equal-mass":
+                    weights[row] = (0.5 if of_session[i] > 0 else 1.0) / tokens_in_all
                 elif mode == "token-mean":
                     weights[row] = 1 / tokens_in_all
                 elif mode == "seq-mean-token-mean":
                     weights[row] = 1 / (rows_in_all * lengths[row])
+    if mode.endswith("@equal-mass"):  # sum of |A| over the responses, each of which is one row here
+        mass = sum(weights[row] * abs(advantages[row]) * lengths[row] for row in weights)
+        wanted = sum(map(abs, advantages.values())) / sessions_in_all
+        weights = {row: weight * wanted / mass for row, weight in weights.items()}
     return weights, advantages
 
 

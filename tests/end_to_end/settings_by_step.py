@@ -7,9 +7,11 @@ norm under each of SETTINGS through the whole pipeline, instead of one launch fo
 from tests.wrapping import wrap_when_imported
 
 MODES = ("balanced", "group-token-mean", "token-mean", "seq-mean-token-mean")
+# A rule of a user's file, from the working directory, and one with all that a mode may have behind it.
+FURTHER_MODES = ("tests/end_to_end/user_rule.py:root", "sign-weights:0.5@equal-mass")
 # Responses a micro-batch, or tokens a micro-batch under dynamic batch sizes.
 SPLITS = ({"micro_batch_size_per_gpu": 2}, {"micro_batch_size_per_gpu": 4}, {"max_token_len_per_gpu": 200})
-SETTINGS = [(mode, split) for mode in MODES for split in SPLITS]
+SETTINGS = [(mode, split) for mode in MODES for split in SPLITS] + [(mode, SPLITS[-1]) for mode in FURTHER_MODES]
 
 
 def _set_mode_in_driver(wrapped, trainer, args, kwargs):

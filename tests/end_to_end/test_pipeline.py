@@ -9,7 +9,7 @@ from tests.composed import compose_recipe
 from tests.end_to_end.dumps import check_dump
 from tests.end_to_end.launch import SMALL, replay, train
 from tests.end_to_end.reference import gradient_norm
-from tests.end_to_end.settings_by_step import MODES, SETTINGS
+from tests.end_to_end.settings_by_step import FURTHER_MODES, MODES, SETTINGS
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +19,8 @@ def reference_norms(first_run, arithmetic_model):
     """The float64 gradient norm of the recorded batch under each mode."""
     _, recorded = first_run
     (batch,) = recorded.rglob("tq_batch.pt")
-    norms = {mode: gradient_norm(arithmetic_model, batch, mode) for mode in MODES}
-    assert len({round(norm, 4) for norm in norms.values()}) == len(MODES), "too alike to be told apart"
+    norms = {mode: gradient_norm(arithmetic_model, batch, mode) for mode in (*MODES, *FURTHER_MODES)}
+    assert len({round(norm, 4) for norm in norms.values()}) == len(norms), "too alike to be told apart"
     return norms
 
 
