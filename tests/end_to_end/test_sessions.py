@@ -47,7 +47,10 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+# `colocate_async` is in test_trainer_modes.py, too, with responses of one row.
+@pytest.fixture(
+    scope="module", params=["sync", pytest.param("colocate_async", marks=pytest.mark.evidence), "separate_async"]
+)
 def trained(request, tmp_path_factory, arithmetic_model):
     """A run in one trainer mode at a learning rate of 0, and the batches of its updates, in order."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -31,7 +31,8 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+# `sync` is in test_pipeline.py and test_sessions.py, too.
+@pytest.fixture(scope="module", params=[pytest.param("sync", marks=pytest.mark.evidence), *list(SETTINGS)[1:]])
 def trained(request, tmp_path_factory, arithmetic_model):
     """Two balanced steps in one trainer mode: the run, its batches in order, and the weights before each update."""
     folder = tmp_path_factory.mktemp(request.param)
