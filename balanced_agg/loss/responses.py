@@ -164,7 +164,7 @@ class Rows:
         groups, prompts = numbered(self.group_ids, device)
         lengths, sums, lowest, highest = self.lengths.double(), self.sums.double(), self.lowest, self.highest
         session = torch.arange(len(groups), device=device)
-        if self.session_ids is not None:
+        if self.session_ids is not None and len(set(self.session_ids)) < len(groups):
             session, sessions = numbered(self.session_ids, device)
             lengths, sums = (torch.bincount(session, values, minlength=sessions) for values in (lengths, sums))
             lowest, highest = (
@@ -191,4 +191,4 @@ def numbered(ids: Sequence[Hashable], device: torch.device) -> tuple[Tensor, int
     """(rows,) the ids as integers, numbered as they first appear, and how many different ones there are."""
     numbers: defaultdict[Hashable, int] = defaultdict(count().__next__)
     values = ids.tolist() if hasattr(ids, "tolist") else ids
-    return torch.tensor([numbers[value] for value in values], dtype=torch.long, device=device), len(numbers)
+    return torch.tensor(list(map(numbers.__getitem__, values)), dtype=torch.long, device=device), len(numbers)
