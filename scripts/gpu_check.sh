@@ -22,7 +22,7 @@ part() {  # NAME COMMAND…: its output in NAME.log
 attention=flash_attention_2
 "$python" -c "import flash_attn" 2>/dev/null || attention=sdpa
 cut=(
-  run.name=gpu_check "run.dir=$out" "trainer.logger=[console,file]"
+  run.name=gpu_check "run.dir=\${run.root}/outputs/gpu_check" "trainer.logger=[console,file]"
   trainer.total_training_steps=2 trainer.test_freq=-1 trainer.save_freq=-1 trainer.val_before_train=false
   data.train_batch_size=8 actor_rollout_ref.actor.ppo_mini_batch_size=4
   data.max_response_length=2048 reward.reward_kwargs.overlong_buffer_cfg.len=1024

@@ -4,13 +4,14 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
+export BALANCED_AGG_ROOT="${BALANCED_AGG_ROOT:-$root}"
 echo "quickstart: 1/3 environment (.venv)"
 bash scripts/setup.sh
 echo "quickstart: 2/3 data and warm start (artifacts/arithmetic)"
 .venv/bin/python -W ignore -m balanced_agg prepare arithmetic
 echo "quickstart: 3/3 training: half a minute until the first step (Ray, vLLM, FSDP)"
-.venv/bin/python -m balanced_agg follow outputs/quickstart -- \
-  .venv/bin/python -m balanced_agg train arithmetic "run.dir=$root/outputs/quickstart" trainer.resume_mode=disable "$@"
+.venv/bin/python -m balanced_agg follow "$BALANCED_AGG_ROOT/outputs/quickstart" -- \
+  .venv/bin/python -m balanced_agg train arithmetic "run.dir=\${run.root}/outputs/quickstart" trainer.resume_mode=disable "$@"
 cat <<'EOF'
 
 what next:

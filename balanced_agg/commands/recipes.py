@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balanced_agg.commands.overrides import override, quote_paths
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -30,8 +32,7 @@ def root() -> Path:
 
 def hydra_overrides() -> list[str]:
     """What Hydra has to be told before any recipe composes: where the files that it builds on are, and `root`."""
-    quoted = str(root()).replace("'", r"\'")
-    return ["hydra.searchpath=[pkg://verl.trainer.config,pkg://balanced_agg.configs]", f"run.root='{quoted}'"]
+    return ["hydra.searchpath=[pkg://verl.trainer.config,pkg://balanced_agg.configs]", override("run.root", root())]
 
 
 def compose_recipe(name: str, overrides: Sequence[str] = (), folder: Path = RECIPES, **options: Any) -> "DictConfig":
@@ -39,4 +40,4 @@ def compose_recipe(name: str, overrides: Sequence[str] = (), folder: Path = RECI
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(folder), version_base=None):
-        return compose(name, [*hydra_overrides(), *overrides], **options)
+        return compose(name, [*hydra_overrides(), *quote_paths(overrides, root())], **options)

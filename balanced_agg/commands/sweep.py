@@ -12,6 +12,7 @@ from pathlib import Path
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.follow import execute, last_lines
+from balanced_agg.commands.overrides import override
 from balanced_agg.commands.recipes import CONFIGS, check_recipe_name, root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
 from balanced_agg.loss.rules import EQUAL_MASS, MODE_KEY, rule_of
@@ -121,9 +122,9 @@ def plan_runs(
     for option, values in (("--aggregations", aggregations), ("--seeds", seeds)):
         if len(set(values)) < len(values):
             raise ValueError(f"{option} {' '.join(map(str, values))}: name each of them once")
-    for override in overrides:
-        if override.lstrip("+~").partition("=")[0] in OWN_KEYS:
-            raise ValueError(f"{override}: a sweep sets this for each run; use --aggregations, --seeds and --dir")
+    for given in overrides:
+        if given.lstrip("+~").partition("=")[0] in OWN_KEYS:
+            raise ValueError(f"{given}: a sweep sets this for each run; use --aggregations, --seeds and --dir")
     for variable in PER_RUN_VARIABLES:
         if os.environ.get(variable):
             raise ValueError(f"{variable} is exported and would be shared by all runs; unset it")
@@ -136,7 +137,7 @@ def plan_runs(
             rule_of(mode)  # ValueError for a parameter that its rule does not take
             own = folder / f"{recipe}-{mode}-seed{seed}"
             choice = [f"aggregation={file}", *([f"{MODE_KEY}={mode}"] if setting else [])]
-            arguments = [recipe, *choice, f"run.seed={seed}", f"run.dir={own}", *overrides]
+            arguments = [recipe, *choice, f"run.seed={seed}", override("run.dir", own), *overrides]
             runs.append(PlannedRun(own, overrides, arguments))
     for run in runs:
         before = run.read_record().get("overrides", overrides)

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 import balanced_agg
+from balanced_agg.commands.overrides import override, quote_paths
 from balanced_agg.commands.recipes import RECIPES, check_recipe_name, hydra_overrides, root
 from balanced_agg.commands.terminal import errors_in_one_line
 
@@ -26,9 +27,9 @@ def run(recipe: str, overrides: Sequence[str]) -> NoReturn:
 
 
 def command(recipe: str, overrides: Sequence[str]) -> list[str]:
-    own = [*hydra_overrides(), f"run.commit='{commit()}'"]
+    own = [*hydra_overrides(), override("run.commit", commit())]
     verl = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(RECIPES), "--config-name", recipe]
-    return [*verl, *own, *overrides]
+    return [*verl, *own, *quote_paths(overrides, root())]
 
 
 def environment(exported: Mapping[str, str]) -> dict[str, str]:

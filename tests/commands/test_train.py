@@ -50,7 +50,7 @@ def test_a_run_works_in_the_folder_that_is_exported(become, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     command, _, folder = become("arithmetic", BALANCED_AGG_ROOT="elsewhere")
     assert folder == str(tmp_path / "elsewhere")
-    assert f"run.root='{folder}'" in command
+    assert f"run.root={folder}" in command
 
 
 def test_variables_are_defaults_and_what_is_exported_stays(monkeypatch):

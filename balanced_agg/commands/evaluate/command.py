@@ -14,6 +14,7 @@ from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.table import CAPTION, HEADER, cells, markdown, remarks, summarize
 from balanced_agg.commands.evaluate.target import SHARDS, Target, last_of_each_key, load_config, resolve_target
+from balanced_agg.commands.overrides import override, quote_paths, value_of
 from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_table
 from balanced_agg.runs.wandb_log import one_line
@@ -27,18 +28,24 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: boo
     """
     with errors_in_one_line("evaluate", OSError):
         target = resolve_target(name, recipe)
-        for override in overrides:
-            if override.startswith("run.dir="):
-                target.results = Path(override.partition("=")[2]).resolve()
+        overrides = quote_paths(overrides, root())
+        for given in overrides:
+            if given.startswith("run.dir="):
+                target.results = Path(value_of(given)).resolve()
         samples = target.results / "samples"
         if table_only and not any(samples.glob("*.jsonl")):
             raise ValueError(f"--table-only: there are no samples in {samples}; evaluate without it")
 
     arguments = last_of_each_key(
-        [f"run.dir={target.results}", f"run.name={target.results.name}", *target.overrides, *overrides]
+        [
+            override("run.dir", target.results),
+            override("run.name", target.results.name),
+            *target.overrides,
+            *overrides,
+        ]
     )
     command = [sys.executable, "-m", "balanced_agg", "train", target.recipe]
-    command += ["+evaluation=validation_only", f"actor_rollout_ref.model.path={target.model}", *arguments]
+    command += ["+evaluation=validation_only", override("actor_rollout_ref.model.path", target.model), *arguments]
     if "--cfg" in overrides:
         return subprocess.run(command).returncode
 

@@ -8,6 +8,7 @@ configuration can do is in ``configs/hardware/cpu.yaml``.
 
 import importlib.metadata
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -169,7 +170,7 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
         variables = runtime_env["env_vars"] | dict(asked_for.get("env_vars", {}))
         with open_dict(asked_for):  # verl 0.9.0 has no such key, and hands it on to Ray all the same
             started = fork_server.start(IMPORTED_BY_MANY, os.environ | variables, IMPORTED_EARLY)
-            asked_for.py_executable = str(started)
+            asked_for.py_executable = shlex.quote(str(started))  # Ray writes it into a command line of bash's
     return runtime_env
 
 

@@ -1,11 +1,13 @@
 """A process of the fork server is what the real interpreter would have made of its command line, imports aside."""
 
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -190,18 +192,34 @@ def test_imports_that_start_threads_are_left_to_each_process(tmp_path):
     assert done.stdout == b"fresh\n"
 
 
-def test_nothing_is_started_for_a_run_that_is_over(interpreter, tmp_path):
-    shutil.copy(interpreter, tmp_path)  # without a socket beside it
-    done = subprocess.run([str(tmp_path / "python"), "-c", FORKED], env=ENVIRONMENT, capture_output=True, text=True)
+def ask(at: Path):
+    """Have the interpreter ask the server at this socket."""
+    command = [sys.executable, str(Path(fork_server.__file__).with_name("python.py")), str(at), "-c", FORKED]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def test_nothing_is_started_for_a_run_that_is_over(tmp_path):
+    done = ask(tmp_path / "socket")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
-def test_without_a_server_that_was_killed_the_real_interpreter_runs(interpreter, tmp_path):
-    shutil.copy(interpreter, tmp_path)
+def test_without_a_server_that_was_killed_the_real_interpreter_runs(tmp_path):
     with socket.socket(socket.AF_UNIX) as nobody_listens:
         nobody_listens.bind(str(tmp_path / "socket"))
-    done = subprocess.run([str(tmp_path / "python"), "-c", FORKED], env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.stdout == "fresh\n"
+    assert ask(tmp_path / "socket").stdout == "fresh\n"
+
+
+@pytest.mark.parametrize("name", ["a space", "jörg's", """,()[]{}=&;"'$\\x""", "a" * 200])
+def test_environment_and_folder_for_temporary_files_may_have_any_path(tmp_path, monkeypatch, name):
+    (tmp_path / name).symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / name / "bin/python"))
+    folder = Path(tempfile.mkdtemp(prefix=name[:20]))  # a path for sockets has 107 bytes at most
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    interpreter = fork_server.start(["tests.plugin.cpu.preloaded"], ENVIRONMENT)
+    as_ray_does = ["bash", "-c", f"exec {shlex.quote(str(interpreter))} -c {shlex.quote(FORKED)}"]
+    done = subprocess.run(as_ray_does, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS)
+    shutil.rmtree(folder)
+    assert (done.stdout, done.stderr) == ("forked\n", "")
 
 
 def test_where_no_program_may_be_there_is_no_server(tmp_path, monkeypatch):

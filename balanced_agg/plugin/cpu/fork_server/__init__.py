@@ -7,7 +7,7 @@ the server's folder, which asks the server to fork: the child takes over the ask
 umask, process group and open files, and runs what ``python`` would have run.
 
     server.py    imports, then forks a child for each request; ends, and its children with it, when its starter does
-    python.py    the interpreter that Ray and multiprocessing start: asks, forwards signals, exits as the child does
+    python.py    what that interpreter runs: asks, forwards signals, exits as the child does
     child.py     what a child does to become the process that was asked for
     randomness.py
                  what one child draws at random the next does not
@@ -16,6 +16,7 @@ Whatever would differ from a fresh interpreter is refused, and ``python.py`` the
 """
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -54,9 +55,9 @@ def start(modules: Iterable[str], environment: Mapping[str, str], early: Iterabl
     """
     folder = Path(tempfile.mkdtemp(prefix="balanced-agg-"))
     interpreter = folder / "python"
-    # A file of its own for each server: the socket to ask stands beside it, so it needs no argument and no variable.
-    source = Path(__file__).with_name("python.py").read_text()
-    interpreter.write_text(f"#!{sys.executable} -S\n{source}")
+    # The shell starts it: behind #! no path may have a space or, on old kernels, more than 127 bytes.
+    command = [sys.executable, "-P", "-S", str(Path(__file__).with_name("python.py")), str(folder / "socket")]
+    interpreter.write_bytes(os.fsencode(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n'))
     interpreter.chmod(0o700)
     if not os.access(interpreter, os.X_OK):
         shutil.rmtree(folder)

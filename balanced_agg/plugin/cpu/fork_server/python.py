@@ -1,6 +1,6 @@
-"""The interpreter ``python`` of a fork server (see the package's docstring). Standard library only: it starts in 20 ms.
+"""``python.py SOCKET ARGUMENTS…``: the interpreter of the fork server that listens on this socket.
 
-Its exit code, or the signal it dies from, is the child's.
+Standard library only: it starts in 20 ms. Its exit code, or the signal it dies from, is the child's.
 """
 
 import json
@@ -11,6 +11,7 @@ import struct
 import sys
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+SOCKET, ARGUMENTS = sys.argv[1], sys.argv[2:]
 
 
 def request(files):
@@ -18,7 +19,7 @@ def request(files):
     umask = os.umask(0)
     os.umask(umask)
     return {
-        "argv": sys.argv[1:],
+        "argv": ARGUMENTS,
         "environment": dict(os.environ),
         "folder": os.getcwd(),
         "files": files,
@@ -34,7 +35,7 @@ def ask(connection, files):
 
     EOFError if the server ends meanwhile.
     """
-    connection.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), "socket"))
+    connection.connect(SOCKET)
     body = json.dumps(request(files)).encode()
     socket.send_fds(connection, [struct.pack("!I", len(body))], files)
     connection.sendall(body)
@@ -55,7 +56,7 @@ def main():
     except OSError:  # the server was killed, or the files are more than a message takes
         child = 0
     if not child:
-        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, *ARGUMENTS])
 
     def forward(number, frame):
         try:
