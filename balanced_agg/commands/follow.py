@@ -8,20 +8,21 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from balanced_agg.commands.terminal import errors_in_one_line
+from balanced_agg.commands.terminal import errors_in_one_line, messages
 from balanced_agg.runs import file_log
+from balanced_agg.runs.untrusted import shown
 
 POLL_SECONDS = 0.5
 REASSURE_SECONDS = 30  # how long start-up may stay silent
+LOG_END_BYTES = 2**16  # in which the last lines are looked for
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # Metric -> how a step's line has it.
 SHOWN = {
     "critic/score/mean": "reward {:.2f}",
@@ -44,8 +45,9 @@ def run(run_dir: Path, command: list[str]) -> int:
     with errors_in_one_line("follow", OSError):
         ended = execute(command, run_dir, say=partial(print, flush=True))
     if ended.status:
-        print(f"\nthe run ended with exit code {ended.status}; the end of {log}:", file=sys.stderr)
-        print(last_lines(log, 15), file=sys.stderr)
+        messages.print(
+            f"\nthe run ended with exit code {ended.status}; the end of {log}:", last_lines(log, 15), sep="\n"
+        )
         return ended.status
     accuracies = [found for metrics in ended.steps.values() if (found := accuracy(metrics)) is not None]
     if accuracies:
@@ -138,5 +140,8 @@ def describe(step: int, metrics: dict[str, float]) -> str:
 
 
 def last_lines(log: Path, count: int) -> str:
-    with log.open(errors="replace") as lines:
-        return "".join(deque(lines, maxlen=count)).rstrip("\n")
+    """The end of a log without its colours. It may hold what a model wrote, which is shown as text."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_END_BYTES))
+        text = COLOUR.sub("", file.read().decode(errors="replace"))
+    return "\n".join(shown(line, keep="\t") for line in text.splitlines()[-count:])

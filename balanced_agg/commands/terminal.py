@@ -1,4 +1,7 @@
-"""Tables, messages and progress for people: by rich on a terminal, plain text anywhere else."""
+"""Tables, messages and progress for people: by rich on a terminal, plain text anywhere else.
+
+Names, paths and errors may come with somebody else's files: what a terminal would obey in them is shown as text.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,9 +15,19 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
+from balanced_agg.runs.untrusted import shown
+
+
+class TextConsole(Console):
+    """A console that prints text of any source, with its line breaks and tabs."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(shown(item, keep="\n\t") if isinstance(item, str) else item for item in objects), **options)
+
+
 # Results alone go to stdout; messages and progress to stderr.
-results = Console(highlight=False, markup=False)
-messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+results = TextConsole(highlight=False, markup=False)
+messages = TextConsole(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(
@@ -26,10 +39,11 @@ def print_table(
 ) -> None:
     """A rich table on a terminal; elsewhere aligned columns under a plain header, a line a row, nothing cut or wrapped.
 
-    The first `text_columns` stand left, the others are numbers and stand right. Cells are plain text, no markup; a
-    rich Text brings a style. With an empty header, only the rows are printed.
+    The first `text_columns` stand left, the others are numbers and stand right. Cells are plain text of one line, no
+    markup; a rich Text brings a style, and may have several. With an empty header, only the rows are printed.
     """
-    lines = [[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows]
+    header, title, caption = [shown(name) for name in header], shown(title), shown(caption, keep="\n")
+    lines = [[as_text(cell) for cell in row] for row in rows]
     if results.is_terminal:
         table = Table(
             title=Text(title) if title else None,
@@ -53,6 +67,12 @@ def print_table(
     print(*([title] if title else []), *printed, *([caption] if caption else []), sep="\n")
 
 
+def as_text(cell: str | Text) -> Text:
+    if not isinstance(cell, Text):
+        return Text(shown(cell))
+    return Text.assemble(*((shown(piece.text, keep="\n"), piece.style) for piece in cell.render(results)))
+
+
 def print_lines(lines: Iterable[str]) -> None:
     """Sentences, plain: broken between words on a terminal, and not at all elsewhere."""
     for line in lines:
@@ -61,7 +81,8 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def print_json(data: Any) -> None:
     text = json.dumps(data, indent=2, ensure_ascii=False)
-    print(text.encode(errors="backslashreplace").decode())  # half of a surrogate pair, as JSON escapes it
+    # JSON asks for fewer escapes than a terminal does.
+    print("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 def progress(*columns: ProgressColumn) -> Progress:
@@ -75,5 +96,5 @@ def errors_in_one_line(command: str, *failures: type[Exception]) -> Iterator[Non
     try:
         yield
     except (*failures, ValueError) as error:
-        messages.print(f"balanced-agg {command}: {error}")
+        messages.print(f"balanced-agg {command}: {shown(error)}")
         raise typer.Exit(1 if isinstance(error, failures) else 2) from None

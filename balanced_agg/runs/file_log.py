@@ -1,18 +1,15 @@
 """The log of verl's `file` logger: one JSON object a line, {"step": int, "data": {metric: number}}."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from balanced_agg.runs.untrusted import Unreadable, opened, parse_json, shown
 
 Records = list[tuple[int, dict[str, Any]]]  # (step, metrics), in the order they were written
 
 # What is larger is taken for infinity: its square, or the sum of a few, overflows a float.
 LARGEST = 1e100
-
-
-class Unreadable(ValueError):
-    """What a run has left in a file is not what its logger writes; the message is one line and names the file."""
 
 
 def history(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, Any]]:
@@ -42,7 +39,7 @@ def merge(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, dict[str, 
 
 def numbers(metrics: dict[str, Any]) -> dict[str, float]:
     """The metrics that are finite numbers, at most LARGEST, by names that can be printed."""
-    return {printable(name): float(value) for name, value in metrics.items() if is_number(value)}
+    return {shown(name): float(value) for name, value in metrics.items() if is_number(value)}
 
 
 def is_number(value: Any) -> bool:
@@ -63,27 +60,24 @@ def read_records(path: Path) -> tuple[Records, int]:
         Unreadable: a line that is JSON but no record of verl's file logger, or a file that cannot be read.
     """
     records, incomplete = [], 0
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                record = parse(line)
-                if is_record(record):
-                    records.append((record["step"], record["data"]))
-                elif record is not None:
-                    kind = '{"step": int, "data": {…}}'
-                    raise Unreadable(f"{path}, line {number} is no record of verl's file logger ({kind})")
-                elif line.strip():
-                    incomplete += 1
-    except OSError as error:
-        raise Unreadable(f"{path} cannot be read: {error.strerror}") from None
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            record = parse(line)
+            if is_record(record):
+                records.append((record["step"], record["data"]))
+            elif record is not None:
+                kind = '{"step": int, "data": {…}}'
+                raise Unreadable(f"{path}, line {number} is no record of verl's file logger ({kind})")
+            elif line.strip():
+                incomplete += 1
     return records, incomplete
 
 
 def parse(line: bytes) -> Any:
     """The JSON in a line; None for what is none, such as the part of a line that a killed run left."""
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):  # of JSON, of UTF-8, or of thousands of brackets
+        return parse_json(line)
+    except ValueError:
         return None
 
 

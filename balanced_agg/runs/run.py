@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.loss.rules import AGGREGATIONS, EQUAL_MASS, MODE_KEY
-from balanced_agg.runs.file_log import Records, Unreadable, is_number, merge, printable, read_records
+from balanced_agg.runs.file_log import Records, is_number, merge, read_records
+from balanced_agg.runs.untrusted import Unreadable, interpolated, opened, read_yaml, select, shown
 from balanced_agg.runs.wandb_log import (
     PATH,
     WandbRun,
@@ -27,7 +28,15 @@ _SEED = re.compile(r"(?P<stem>.+)-seed(?P<seed>\d+)")
 # Lazy, so that the mode is the longest that fits: seq-mean-token-mean ends in token-mean.
 _MODE = re.compile(rf"(?:(?P<setting>.+?)-)??(?P<mode>({'|'.join(AGGREGATIONS.values())})(:[-+.\w]+)?(@{EQUAL_MASS})?)")
 # verl's metric of a source: its accuracy, or, where the reward function gives none, its reward.
-BENCHMARK = re.compile(r"val-core/(?P<source>.+)/(?P<value>acc|reward)/(?P<measure>mean@\d+)", re.DOTALL)
+BENCHMARK = re.compile(r"val-core/(?P<source>.+)/(?P<value>acc|reward)/(?P<measure>mean@\d+)")
+NAME, RECIPE, COMMIT, TOTAL_STEPS = (
+    "trainer.experiment_name",
+    "run.recipe",
+    "run.commit",
+    "trainer.total_training_steps",
+)
+SEEDS = ("run.seed", "data.seed")
+LONGEST_NAME = 300  # characters
 
 
 @dataclass
@@ -163,13 +172,15 @@ def read_tensorboard(files: Sequence[Path], notes: list[str]) -> Records:
     for file in files:
         size, why = 0, None
         try:
+            opened(file).close()
             for payload in RawEventFileLoader(str(file)).Load():
                 size += len(payload) + TFRECORD_FRAME
                 event = Event.FromString(payload)
                 for value in event.summary.value:
                     if value.WhichOneof("value") == "simple_value":
                         records.append((event.step, {value.tag: value.simple_value}))
-                    elif value.metadata.plugin_data.plugin_name == "scalars":
+                    # A tensor of any size may be written as one number.
+                    elif value.metadata.plugin_data.plugin_name == "scalars" and not value.tensor.tensor_shape.dim:
                         records.append((event.step, {value.tag: make_ndarray(value.tensor).item()}))
             if size < file.stat().st_size:
                 why = f"its record at byte {size} is incomplete or damaged"
@@ -183,43 +194,43 @@ def read_tensorboard(files: Sequence[Path], notes: list[str]) -> Records:
 def make_run(
     path: str, name: str, records: Records, config: Any, notes: Sequence[str] = (), commit: str | None = None
 ) -> Run:
-    """A run of what was found at `path`; `config` is an OmegaConf config or a dictionary, None or empty without one."""
-    from omegaconf import DictConfig, OmegaConf
-
+    """A run of what was found at `path`; its `config` as nested containers, None or empty without one."""
     try:
         setting, mode, seed = identify(name, config)
     except ValueError as error:
         raise Unreadable("; ".join([f"{path}: {error}", *notes])) from None
-    total = select(config, "trainer.total_training_steps")
-    commit = select(config, "run.commit") or commit
+    total = select(config, TOTAL_STEPS)
+    commit = select(config, COMMIT) or commit
+    unresolved = interpolated(config, NAME, MODE_KEY, *SEEDS, RECIPE, COMMIT, TOTAL_STEPS)
     return Run(
-        name=printable(select(config, "trainer.experiment_name") or name),
+        name=as_name(select(config, NAME) or name),
         path=path,
         setting=setting,
         mode=mode,
         seed=seed,
         steps=merge(records),
-        config=OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config or None,
-        commit=None if commit is None else printable(commit),
+        config=config or None,
+        commit=None if commit is None else as_name(commit),
         total_steps=int(total) if is_number(total) else None,
-        notes=list(notes),
+        notes=[
+            *notes,
+            *(f"{key}={value} of its config is no key of that config, and does not count" for key, value in unresolved),
+        ],
     )
 
 
-def config_beside(notes: list[str], *folders: Path) -> Any:
+def config_beside(notes: list[str], *folders: Path) -> dict[Any, Any] | None:
     """The config that Hydra saved in the first of the folders that has one, or None; one that is damaged is noted."""
-    from omegaconf import DictConfig, OmegaConf
-
     for file in (folder / ".hydra/config.yaml" for folder in folders):
         if file.exists():
             try:
-                config = OmegaConf.load(file)
-                if isinstance(config, DictConfig) and config:
+                config = read_yaml(file)
+                if isinstance(config, dict) and config:
                     return config
-                why = "it holds no config"
-            except Exception as error:  # of the system, YAML or OmegaConf, by where it ends
-                why = one_line(error)
-            notes.append(f"{file} cannot be read ({why}); the run's name counts instead")
+                why = f"{file} holds no config"
+            except Unreadable as error:
+                why = str(error)
+            notes.append(f"{why}; the run's name counts instead")
     return None
 
 
@@ -229,27 +240,26 @@ def identify(name: str, config: Any = None) -> tuple[str, str, int]:
     The setting is everything that runs to be compared have in common (in this project: the recipe), the mode is verl's
     ``actor_rollout_ref.actor.loss_agg_mode``.
 
-    config: ``run.recipe``, ``actor_rollout_ref.actor.loss_agg_mode`` and ``run.seed`` (else ``data.seed``). Only these
-    are resolved, so interpolations elsewhere may point to what does not exist here. The name in a config is
-    ``trainer.experiment_name``.
+    config: ``run.recipe``, ``actor_rollout_ref.actor.loss_agg_mode`` and ``run.seed`` (else ``data.seed``), by
+    untrusted.select. The name in a config is ``trainer.experiment_name``.
 
     name: ``SETTING-MODE-seed<k>``. Where no known mode stands before ``-seed<k>``, all of it is taken for the mode, so
     that runs of own names stand side by side, in the setting "".
 
     Args:
         name: the run's, used where the config has no ``trainer.experiment_name``.
-        config: an OmegaConf config, a dictionary without interpolations, or None.
+        config: nested containers, or None.
 
     Raises:
         ValueError: neither tells mode and seed, or the seed is no whole number.
     """
-    name = printable(select(config, "trainer.experiment_name") or name)
+    name = as_name(select(config, NAME) or name)
     named = _SEED.fullmatch(name)
     stem = named["stem"] if named else name
     in_stem = _MODE.fullmatch(stem)
 
     mode = select(config, MODE_KEY)
-    seeds = (select(config, "run.seed"), select(config, "data.seed"), named and named["seed"])
+    seeds = (*(select(config, key) for key in SEEDS), named and named["seed"])
     seed = next((seed for seed in seeds if seed is not None), None)
     if seed is None or (mode is None and named is None):
         raise ValueError(
@@ -263,20 +273,11 @@ def identify(name: str, config: Any = None) -> tuple[str, str, int]:
     try:
         seed = int(seed)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name}: its seed is {seed!r}, which is no whole number") from None
-    return printable(select(config, "run.recipe") or setting), printable(mode), seed
+        raise ValueError(f"{name}: its seed is {seed!r:.80}, which is no whole number") from None
+    return as_name(select(config, RECIPE) or setting), as_name(mode), seed
 
 
-def select(config: Any, key: str) -> Any:
-    """The value at a dotted key with its own interpolations resolved; None if it is missing or cannot be resolved."""
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(config, DictConfig):
-        try:
-            return OmegaConf.select(config, key, throw_on_resolution_failure=False)
-        except OmegaConfBaseException:  # where a value stands in place of a section
-            return None
-    for part in key.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return config
+def as_name(text: Any) -> str:
+    """What can be shown in a table and a picture."""
+    name = shown(text)
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"

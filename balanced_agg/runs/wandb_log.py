@@ -4,7 +4,6 @@ An offline run is one file, run-ID.wandb: records in protobuf, framed as in Leve
 (https://github.com/google/leveldb/blob/main/doc/log_format.md) behind a header of 7 bytes, with a plain CRC-32.
 """
 
-import json
 import re
 import struct
 import zlib
@@ -13,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.runs.file_log import Records, Unreadable
+from balanced_agg.runs.file_log import Records
+from balanced_agg.runs.untrusted import DEEPEST, Unreadable, opened, parse_json
 
 BLOCK, FILE_HEADER, FRAME_HEADER = 32768, 7, 7  # bytes
 MAGIC = b":W&B"
@@ -91,17 +91,19 @@ def read_offline(file: Path) -> WandbRun | None:
                 run = WandbRun(name, record.run.run_id, started, {}, [], record.run.git.commit or None, notes)
             if kind == "history" and run:
                 metrics = {
-                    item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+                    item.key or "/".join(item.nested_key): parse_json(item.value_json) for item in record.history.item
                 }
                 run.records.append((record.history.step.num, metrics))
             if kind in ("run", "config") and run:
                 for item in (record.run.config if kind == "run" else record.config).update:
                     *parents, last = item.nested_key or [item.key]
+                    if len(parents) > DEEPEST:
+                        raise ValueError("a config nested too deeply")
                     place = run.config
                     for parent in parents:
                         place = place.setdefault(parent, {})
-                    place[last] = json.loads(item.value_json)
-        except (DecodeError, ValueError, TypeError, AttributeError, RecursionError):  # of protobuf, JSON, a config
+                    place[last] = parse_json(item.value_json)
+        except (DecodeError, ValueError, TypeError, AttributeError):  # of protobuf, JSON, a config
             damaged += 1
     if damaged:
         notes.append(f"{damaged} records of {file.name} are not as wandb writes them, and left out")
@@ -114,10 +116,8 @@ def frames(file: Path, notes: list[str]) -> Iterator[bytes]:
     Raises:
         Unreadable: the file does not begin as wandb's do, or cannot be read.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise Unreadable(f"{file} cannot be read: {error.strerror}") from None
+    with opened(file) as stream:
+        content = stream.read()
     if content[: len(MAGIC)] != MAGIC[: len(content)]:
         raise Unreadable(f"{file} does not begin with {MAGIC.decode()}: no run file of wandb's")
     position, record = FILE_HEADER, b""

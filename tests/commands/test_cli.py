@@ -15,7 +15,9 @@ from tests.runs.made_runs import make_run
 
 def test_the_modules_of_the_extra_are_those_of_the_project_file():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {name.replace("-", "_") for name in project["optional-dependencies"]["analysis"]} == ANALYSIS
+    packages = {"pyyaml": "yaml"}
+    names = project["optional-dependencies"]["analysis"]
+    assert {packages.get(name, name.replace("-", "_")) for name in names} == ANALYSIS
 
 
 EXTRA, ENVIRONMENT = "pip install 'balanced-agg[analysis]'", "run it in the environment that has verl"
@@ -24,7 +26,7 @@ EXTRA, ENVIRONMENT = "pip install 'balanced-agg[analysis]'", "run it in the envi
 @pytest.mark.parametrize(
     ("command", "module", "remedy"),
     [
-        (["compare", "RUN"], "omegaconf", EXTRA),
+        (["compare", "RUN"], "yaml", EXTRA),
         (["compare", "RUN", "--out", "report"], "matplotlib", EXTRA),
         (["inspect", "rollouts.parquet"], "pyarrow", EXTRA),
         (["inspect", "rollouts.parquet", "--out", "picture.png"], "matplotlib", EXTRA),

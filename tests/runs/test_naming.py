@@ -1,7 +1,6 @@
 """Setting, mode and seed come from the config, else from the name."""
 
 import pytest
-from omegaconf import OmegaConf
 
 from balanced_agg.runs.run import identify
 
@@ -27,29 +26,25 @@ def test_a_name_is_split_before_the_longest_known_mode(name, expected):
 
 
 def test_the_config_wins_over_the_name():
-    config = OmegaConf.create(
-        {
-            "run": {"recipe": "arithmetic", "seed": 3},
-            "actor_rollout_ref": {"actor": {"loss_agg_mode": "balanced"}},
-            "trainer": {"experiment_name": "renamed-token-mean-seed9"},
-        }
-    )
+    config = {
+        "run": {"recipe": "arithmetic", "seed": 3},
+        "actor_rollout_ref": {"actor": {"loss_agg_mode": "balanced"}},
+        "trainer": {"experiment_name": "renamed-token-mean-seed9"},
+    }
     assert identify("folder-token-mean-seed8", config) == ("arithmetic", "balanced", 3)
 
 
 def test_a_config_of_plain_verl_takes_its_setting_from_the_experiment_name():
-    config = OmegaConf.create(
-        {
-            "data": {"seed": 4},
-            "actor_rollout_ref": {"actor": {"loss_agg_mode": "token-mean"}},
-            "trainer": {"experiment_name": "qwen3-token-mean-seed4"},
-        }
-    )
+    config = {
+        "data": {"seed": 4},
+        "actor_rollout_ref": {"actor": {"loss_agg_mode": "token-mean"}},
+        "trainer": {"experiment_name": "qwen3-token-mean-seed4"},
+    }
     assert identify("anything", config) == ("qwen3", "token-mean", 4)
 
 
 def test_a_config_without_a_seed_takes_it_from_the_name():
-    config = OmegaConf.create({"data": {"seed": None}, "actor_rollout_ref": {"actor": {"loss_agg_mode": "balanced"}}})
+    config = {"data": {"seed": None}, "actor_rollout_ref": {"actor": {"loss_agg_mode": "balanced"}}}
     assert identify("qwen3-balanced-seed5", config) == ("qwen3", "balanced", 5)
 
 

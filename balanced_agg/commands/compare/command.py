@@ -39,7 +39,7 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
         if overall := overview(drawn, compared):
             files["comparison.png"] = overall
         labelled = {quantity.label: png for quantity, png in pictures.items()}
-        files["report.html"] = html(summary, tabled, labelled).encode(errors="replace")
+        files["report.html"] = html(summary, tabled, labelled).encode()
         with errors_in_one_line("compare", OSError):
             for name, content in files.items():
                 with atomic_write(out / name) as temporary:

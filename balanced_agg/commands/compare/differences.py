@@ -22,11 +22,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
     Runs without a saved config are left out here. Values are compared as written. A value that one run gives as an
     interpolation (Hydra's own file) and another one resolved (wandb) is passed over: what it points to is compared.
     """
-    import pandas as pd
-
-    # Dotted key -> value; a list is one value.
-    flat = ((run.name, pd.json_normalize(run.config).to_dict("records")[0]) for run in runs if run.config)
-    configs = [(name, {str(key): value for key, value in config.items()}) for name, config in flat]
+    configs = [(run.name, flat(run.config)) for run in runs if run.config]
     mixed = len({any(map(is_interpolation, config.values())) for _, config in configs}) > 1
     sentences = []
     for key in sorted({key for _, config in configs for key in config}):
@@ -44,6 +40,14 @@ def differences(runs: Sequence[Run]) -> list[str]:
             apart = "; ".join(f"{shortened(value)} in {', '.join(holders[value])}" for value in others)
             sentences.append(f"{key} is {apart}; {shortened(usual)} in {counted(holders[usual])}")
     return sentences
+
+
+def flat(config: dict[Any, Any], above: str = "") -> dict[str, Any]:
+    """Dotted key -> value; a list is one value."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        values |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return values
 
 
 def shortened(value: str) -> str:

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from balanced_agg.commands.compare.table import Table, remarks_of, run_table
+from balanced_agg.runs.untrusted import shown
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; padding: 1rem; max-width: 62rem; }
@@ -44,30 +45,35 @@ def html(summary: dict[str, Any], tabled: Sequence[tuple[str, Sequence[Table]]],
     remarks = remarks_of(summary) or ["None: all runs have the same length, seeds, benchmarks and config."]
     sections = []
     for setting, tables in tabled:
-        sections += [f"<h2>{escape(setting)}</h2>", *map(as_html, tables)]
+        sections += [f"<h2>{text(setting)}</h2>", *map(as_html, tables)]
     figures = []
     for name, png in pictures.items():
-        title, data = escape(" ".join(name.split())), b64encode(png).decode()
+        title, data = text(" ".join(name.split())), b64encode(png).decode()
         figures.append(f'<figure><img alt="{title}" src="data:image/png;base64,{data}"></figure>')
     return PAGE.format(
         style=STYLE,
         count=len(summary["runs"]),
-        settings=escape(", ".join(setting for setting, _ in tabled)),
-        remarks="".join(f"<li>{escape(remark)}</li>" for remark in remarks),
+        settings=text(", ".join(setting for setting, _ in tabled)),
+        remarks="".join(f"<li>{text(remark)}</li>" for remark in remarks),
         tables="\n".join(sections),
         pictures="\n".join(figures),
         runs=as_html(run_table(summary["runs"])),
     )
 
 
+def text(value: str) -> str:
+    """As HTML that shows each of its characters, and obeys none."""
+    return escape(shown(value))
+
+
 def as_html(table: Table) -> str:
     """Render a table. A row with its first cell filled begins a block; a number with a * is bold."""
-    lines = [f'<div class="wide"><table><caption>{escape(table.caption)}</caption>']
+    lines = [f'<div class="wide"><table><caption>{text(table.caption)}</caption>']
     for tag, cells in (("th", table.header), *(("td", row) for row in table.rows)):
         row = ""
         for column, cell in enumerate(cells):
             left = " class=left" if column < table.text_columns else ""
-            text = escape(cell) if left or not cell.endswith("*") else f"<strong>{escape(cell)}</strong>"
-            row += f"<{tag}{left}>{text}</{tag}>"
+            content = text(cell) if left or not cell.endswith("*") else f"<strong>{text(cell)}</strong>"
+            row += f"<{tag}{left}>{content}</{tag}>"
         lines.append(f"<tr{' class=first' if tag == 'td' and cells[0] else ''}>{row}</tr>")
     return "\n".join([*lines, "</table></div>"])

@@ -1,12 +1,14 @@
 """The results of one evaluation: as data, as rows of text, and as Markdown."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from balanced_agg.commands.evaluate.samples import Benchmark
 from balanced_agg.commands.evaluate.statistics import Estimate, estimate, mean_of, pass_at
+from balanced_agg.runs.untrusted import shown
 
 HEADER = ("benchmark", "problems", "k", "mean@k", "pass@k", "tokens", "truncated")
 MEAN = "mean"
@@ -88,5 +90,11 @@ def remarks(summary: dict[str, Any]) -> list[str]:
 
 def markdown(summary: dict[str, Any], title: str) -> str:
     rows = [HEADER, ["---"] * len(HEADER), *cells(summary)]
-    table = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows]
-    return "\n".join([f"# {title}", "", *table, "", CAPTION, *(f"\n{remark}" for remark in remarks(summary))]) + "\n"
+    table = [f"| {' | '.join(text(cell).replace('|', '&#124;') for cell in row)} |" for row in rows]
+    lines = [f"# {text(title)}", "", *table, "", CAPTION, *(f"\n{text(remark)}" for remark in remarks(summary))]
+    return "\n".join(lines) + "\n"
+
+
+def text(value: str) -> str:
+    """As a line of Markdown that has no HTML."""
+    return escape(shown(value), quote=False)
