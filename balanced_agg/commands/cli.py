@@ -10,9 +10,9 @@ from typer.core import TyperCommand, TyperGroup
 from balanced_agg.commands.terminal import errors_in_one_line, messages
 
 # Modules of the extra `analysis`, the commands that can do without verl, and modules that come with verl.
-ANALYSIS = {"matplotlib", "omegaconf", "pandas", "pyarrow", "scipy", "tensorboard", "wandb", "wandb_workspaces"}
+ANALYSIS = {"matplotlib", "pandas", "pyarrow", "scipy", "tensorboard", "wandb", "wandb_workspaces", "yaml"}
 WITHOUT_VERL = ("compare", "inspect", "prepare", "workspace")
-OF_VERL = {"aiohttp", "hydra", "ray", "torch", "transformers", "verl"}
+OF_VERL = {"aiohttp", "hydra", "omegaconf", "ray", "torch", "transformers", "verl"}
 # Options that are not ours are Hydra's, or those of `ray start`: they are handed on.
 HANDS_ON = {"ignore_unknown_options": True}
 
@@ -126,12 +126,18 @@ def evaluate(
     table_only: Annotated[
         bool, typer.Option("--table-only", help="Run nothing: make the table of an earlier evaluation's samples anew.")
     ] = False,
+    trust_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-code", help="Run code that the checkpoint brings: pickled in it, or named in its run's overrides."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a recipe's validation on a checkpoint or a model, and write a table beside the weights."""
     from balanced_agg.commands.evaluate.command import run
 
-    raise typer.Exit(run(target, recipe, overrides or [], table_only, as_json))
+    raise typer.Exit(run(target, recipe, overrides or [], table_only, trust_code, as_json))
 
 
 @app.command(context_settings=HANDS_ON)

@@ -5,20 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf
-
+from balanced_agg.commands.evaluate.merge import SHARDS
+from balanced_agg.commands.evaluate.recorded import recorded_run
 from balanced_agg.commands.recipes import check_recipe_name, compose_recipe, recipe_names, root
-from balanced_agg.runs.run import select
-from balanced_agg.runs.wandb_log import one_line
 
-SHARDS = "model_world_size_*_rank_*.pt"  # verl's FSDP checkpoint, one file a rank
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# Of the overrides a run was trained with, those that would undo the evaluation or mean nothing in it.
-TRAINING_ONLY = re.compile(
-    r"\+|~|run\.|hydra|skip\.|algorithm\.|data\.train|data\.val_max_samples|data\.filter_overlong_prompts"
-    r"|actor_rollout_ref\.actor\.|actor_rollout_ref\.model\.path|reward\.reward_manager"
-    r"|trainer\.(?!n_gpus_per_node|nnodes|device)"
-)
 
 
 @dataclass
@@ -40,13 +31,14 @@ class Target:
     overrides: list[str] = field(default_factory=list)
 
 
-def resolve_target(name: str, recipe: str | None = None) -> Target:
+def resolve_target(name: str, recipe: str | None = None, trusted: bool = False) -> Target:
     """A checkpoint (`…/global_step_N`, or its `actor` folder), a model directory or a hub id.
 
     The recipe is the given one; else that of the run whose folder the checkpoint lies in, with its overrides; else the
     first whose model it is.
 
-    ValueError if `name` is none of the three, or if no recipe can be found for it.
+    ValueError if `name` is none of the three, if no recipe can be found for it, or if the run's overrides may run code
+    and it is not `trusted`.
     """
     path = Path(name).expanduser()
     overrides: list[str] = []
@@ -57,7 +49,7 @@ def resolve_target(name: str, recipe: str | None = None) -> Target:
         results = checkpoint.resolve().with_name(f"{checkpoint.resolve().name}-evaluation")
         model = str(results / "model")
         if recipe is None:
-            recipe, overrides = recorded_run(shards.resolve())
+            recipe, overrides = recorded_run(shards.resolve(), trusted)
     elif (path / "config.json").is_file():
         model = str(path.resolve())
         results = path.resolve().with_name(f"{path.resolve().name}-evaluation")
@@ -76,34 +68,6 @@ def resolve_target(name: str, recipe: str | None = None) -> Target:
         raise ValueError(f"no recipe trains {name}; say whose validation to run, --recipe {'|'.join(recipe_names())}")
     check_recipe_name(recipe)
     return Target(name, shards, model, results, recipe, overrides)
-
-
-def recorded_run(folder: Path) -> tuple[str | None, list[str]]:
-    """Recipe and overrides of the run that `folder` belongs to, as Hydra recorded them; (None, []) if there is none.
-
-    ValueError for a record that is damaged.
-    """
-    for parent in folder.parents:
-        if (parent / ".hydra/hydra.yaml").exists():
-            try:
-                hydra = load_config(parent / ".hydra/hydra.yaml", DictConfig)
-                made_with = load_config(parent / ".hydra/overrides.yaml", ListConfig)
-            except ValueError as error:
-                raise ValueError(f"{error}; say whose validation to run, --recipe RECIPE") from None
-            name = select(hydra, "hydra.job.config_name")
-            return name, [override for override in map(str, made_with) if not TRAINING_ONLY.match(override)]
-    return None, []
-
-
-def load_config(file: Path, kind: type[Container]) -> Container:
-    """A config that Hydra has saved, of this kind of OmegaConf's. ValueError if the file holds none."""
-    try:
-        config = OmegaConf.load(file)
-    except Exception as error:  # of the system, YAML or OmegaConf, by where it ends
-        raise ValueError(f"{file} cannot be read: {one_line(error)}") from None
-    if not isinstance(config, kind):
-        raise ValueError(f"{file} cannot be read: it holds no {kind.__name__}")
-    return config
 
 
 def last_of_each_key(overrides: Iterable[str]) -> list[str]:

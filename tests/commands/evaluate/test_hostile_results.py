@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from balanced_agg.commands.cli import app
 from balanced_agg.commands.evaluate.samples import asked, read_samples
+from balanced_agg.commands.evaluate.recorded import recorded_run
 from balanced_agg.commands.evaluate.table import markdown, remarks, summarize
-from balanced_agg.commands.evaluate.target import recorded_run
 from tests.commands.evaluate.conftest import SAMPLE
 from tests.composed import write_rows
 
@@ -122,7 +122,7 @@ def test_a_record_of_the_run_that_is_damaged_is_named_with_the_option_that_stand
     else:
         (hydra / name).write_bytes(content)
     done = CliRunner().invoke(app, ["evaluate", str(actor.parent)])
-    if name == "hydra.yaml" and content in (b"", b"3"):  # a record that names no recipe
+    if name == "hydra.yaml" and content in (b"", b"a: ${x", b"3"):  # a record that names no recipe
         assert done.exit_code == 2 and "--recipe" in done.stderr
     else:
         assert done.exit_code == 2 and f"{hydra / name} cannot be read" in done.stderr and "--recipe" in done.stderr
