@@ -6,14 +6,17 @@ mark was written by verl alone.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.plugin.refusal import Refusal
+from balanced_agg.runs.untrusted import Unreadable, read_json
 
 MARK = "checkpoint.json"
 # Config and tokenizer of the model, from which no run resumes. verl's merger is often told to write the weights there.
@@ -36,7 +39,10 @@ def complete(folder: Path, metrics: dict[str, Any]) -> None:
 
 def incomplete_because(folder: Path) -> str | None:
     """Why the run cannot resume from this checkpoint, in words; None if it can, or if verl alone wrote it."""
-    mark = _read_mark(folder)
+    try:
+        mark = _read_mark(folder)
+    except Unreadable as error:
+        return str(error)
     if mark is None:
         return None
     if not mark["complete"]:
@@ -82,8 +88,9 @@ def prune(run: Path, keep: int | None) -> None:
         # So that what a kill leaves of it does not pass for complete.
         _write_mark(folder, {"complete": False})
     for folder in _marked(run):
-        if not _read_mark(folder)["complete"]:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(Unreadable):  # which may be all that is damaged
+            if not _read_mark(folder)["complete"]:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def to_keep(trainer: Mapping[str, Any], use_critic: bool) -> int | None:
@@ -110,8 +117,7 @@ def most_on_disk(keep: int | None, guarded: bool) -> int | None:
 
 def unmarked(run: Path) -> list[Path]:
     """The folders of checkpoints that verl alone wrote."""
-    folders = [path for path in run.glob("global_step_*") if path.name.removeprefix("global_step_").isdigit()]
-    return [folder for folder in folders if not (folder / MARK).exists()]
+    return [folder for folder in _folders(run) if not (folder / MARK).exists()]
 
 
 def step(folder: Path | str) -> int:
@@ -120,7 +126,11 @@ def step(folder: Path | str) -> int:
 
 
 def _marked(run: Path) -> list[Path]:
-    return sorted(path.parent for path in run.glob(f"global_step_*/{MARK}"))
+    return [folder for folder in _folders(run) if (folder / MARK).exists()]
+
+
+def _folders(run: Path) -> list[Path]:
+    return sorted(path for path in run.glob("global_step_*") if re.fullmatch(r"global_step_\d+", path.name, re.ASCII))
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -130,8 +140,17 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _read_mark(folder: Path) -> dict[str, Any] | None:
+    """The mark of a folder; None without one. Unreadable for what neither `begin` nor `complete` has written."""
     path = folder / MARK
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    mark = read_json(path)
+    if isinstance(mark, dict) and mark.get("complete") is False:
+        return mark
+    written = {"complete": bool, "saved_at": float | int, "files": dict, "metrics": dict}
+    if isinstance(mark, dict) and all(isinstance(mark.get(key), kind) for key, kind in written.items()):
+        return mark
+    raise Unreadable(f"{path} is no mark of a checkpoint")
 
 
 def _write_mark(folder: Path, mark: dict[str, Any]) -> None:
