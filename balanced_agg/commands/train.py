@@ -9,9 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 import balanced_agg
+from balanced_agg.commands.cluster import auth_token
 from balanced_agg.commands.overrides import override, quote_paths
 from balanced_agg.commands.recipes import RECIPES, check_recipe_name, hydra_overrides, root
-from balanced_agg.commands.terminal import errors_in_one_line
+from balanced_agg.commands.terminal import errors_in_one_line, messages
 
 # Programs that come with the driver of an accelerator.
 ACCELERATOR_TOOLS = ("nvidia-smi", "rocm-smi", "npu-smi")
@@ -19,8 +20,10 @@ ACCELERATOR_TOOLS = ("nvidia-smi", "rocm-smi", "npu-smi")
 
 def run(recipe: str, overrides: Sequence[str]) -> NoReturn:
     """Become the training process, in the working directory of runs."""
-    with errors_in_one_line("train"):
+    with errors_in_one_line("train", OSError):
         check_recipe_name(recipe)
+        if starts_ray(os.environ) and "--cfg" not in overrides:
+            make_token()
     verl = command(recipe, overrides)
     os.chdir(root())
     os.execve(verl[0], verl, environment(os.environ))
@@ -43,7 +46,29 @@ def environment(exported: Mapping[str, str]) -> dict[str, str]:
     }
     if without_accelerator():
         ours["VERL_PLATFORM"] = "cpu"  # verl has to be told; see configs/hardware/cpu.yaml
-    return {**exported, **{name: exported.get(name) or value for name, value in ours.items()}}
+    if starts_ray(exported):
+        # A Ray of the run's own then listens on loopback, as it does by itself on the systems of that name. It has no
+        # other switch for this, and takes 127.0.0.1 as a node's address for that of the interface to the network.
+        ours["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    given = {name: value for name, value in exported.items() if (name, value) != ("RAY_ADDRESS", "")}  # as none, to Ray
+    return given | {name: exported.get(name) or value for name, value in ours.items()}
+
+
+def starts_ray(exported: Mapping[str, str]) -> bool:
+    """Whether the run starts a Ray of its own, or joins one that its config or `ray start` names."""
+    return exported.get("RAY_ADDRESS") in (None, "", "local")
+
+
+def make_token() -> None:
+    """The token of a Ray of the run's own, which Ray would write with a mode that lets others read it."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    file = auth_token.create()
+    if auth_token.others_can_read(file):
+        messages.print(
+            f"balanced-agg train: others can read {file}, with which Ray's processes here know each other, so they can "
+            "run code as you; a run that starts while no other does makes a new one"
+        )
 
 
 def without_accelerator() -> bool:

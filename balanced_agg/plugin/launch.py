@@ -3,6 +3,8 @@
 The parts of the plugin that have something to say then register it with :func:`at_launch`; one wrapper serves all.
 """
 
+import shlex
+import sys
 from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -36,6 +38,14 @@ def leave_out_grader_options(config: DictConfig) -> None:
             }
 
 
+def name_interpreter(config: DictConfig) -> None:
+    """Quote this interpreter, whose path may have a space, for Ray, which puts it into a command line of bash's."""
+    runtime_env = config.ray_kwargs.ray_init.runtime_env
+    if runtime_env.get("py_executable") is None and shlex.quote(sys.executable) != sys.executable:
+        with open_dict(runtime_env):
+            runtime_env.py_executable = shlex.quote(sys.executable)
+
+
 def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
     """verl validates its config here, in the driver, before Ray starts: let the active parts refuse before it does.
 
@@ -53,6 +63,7 @@ def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: d
     wrapped(*args, **kwargs)
     if "run" in config:
         OmegaConf.resolve(config.ray_kwargs)
+        name_interpreter(config)
 
 
 WRAPPER = Wrapper("verl.utils.config", "validate_config", ("config", ...), _before_validation)

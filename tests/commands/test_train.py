@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from balanced_agg.commands import recipes, train
 from balanced_agg.commands.cli import app
-from tests.composed import ROOT, compose_recipe
+from balanced_agg.commands.cluster import auth_token
+from tests.composed import ROOT
 
 SUBCOMMANDS = {
     "evaluate.sh": "evaluate",
@@ -59,11 +61,58 @@ def test_variables_are_defaults_and_what_is_exported_stays(monkeypatch):
         "BALANCED_AGG_CHECKS": "1",
         "BALANCED_AGG_GUARD": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "VERL_PLATFORM": "cpu",
     }
     assert train.environment({"A": "b"}) == defaults | {"A": "b"}
     assert train.environment(dict.fromkeys(defaults, "")) == defaults
     assert train.environment(dict.fromkeys(defaults, "other")) == dict.fromkeys(defaults, "other")
+
+
+RAY_S_ADDRESS = """
+import ray
+from ray._private.services import resolve_ip_for_localhost as listens_on
+print(listens_on("127.0.0.1"), ray.util.get_node_ip_address())
+"""
+
+
+def test_a_ray_of_the_runs_own_listens_on_loopback_and_a_node_of_a_cluster_on_its_own_address():
+    def addresses(**exported: str) -> set[str]:
+        environment = train.environment({"PATH": os.environ["PATH"], **exported})
+        done = subprocess.run([sys.executable, "-c", RAY_S_ADDRESS], env=environment, capture_output=True, text=True)
+        return set(done.stdout.split())
+
+    assert addresses() == addresses(RAY_ADDRESS="local") == {"127.0.0.1"}
+    assert addresses(RAY_ADDRESS="10.0.0.1:6379") == addresses(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1")
+
+
+def test_a_run_that_starts_ray_makes_its_token_first(become, tmp_path, monkeypatch):
+    token = tmp_path / "home/.ray/auth_token"
+    monkeypatch.setattr(auth_token, "ray_runs", lambda: False)
+    home = {"HOME": str(tmp_path / "home"), "RAY_AUTH_TOKEN_PATH": "", "RAY_AUTH_TOKEN": "", "RAY_ADDRESS": ""}
+    for unneeded in ({"RAY_ADDRESS": "10.0.0.1:6379"}, {"RAY_AUTH_TOKEN": "a" * 64}):
+        become("arithmetic", **home | unneeded)
+    become("arithmetic", "--cfg", "job", **home)
+    assert not token.exists()
+    become("arithmetic", **home)
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    first = token.read_text()
+    become("arithmetic", **home)
+    assert token.read_text() == first
+
+
+def test_a_token_that_others_can_read_is_named_where_it_has_to_stay(tmp_path, monkeypatch, capsys):
+    token = tmp_path / "token"
+    token.write_text("a" * 64)
+    token.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setattr(auth_token, "ray_runs", lambda: True)
+    train.make_token()
+    assert f"others can read {token}" in capsys.readouterr().err and token.read_text() == "a" * 64
+    monkeypatch.setattr(auth_token, "ray_runs", lambda: False)
+    train.make_token()
+    assert capsys.readouterr().err == "" and token.read_text() != "a" * 64
 
 
 def test_the_platform_of_the_cpu_is_for_machines_without_accelerator_and_for_vllm_built_for_it(monkeypatch):
@@ -80,15 +129,6 @@ def test_the_platform_of_the_cpu_is_for_machines_without_accelerator_and_for_vll
 def test_an_unknown_recipe_is_refused_with_those_there_are():
     result = CliRunner().invoke(app, ["train", "arithmetics"])
     assert result.exit_code == 2 and "recipes: arithmetic " in result.stderr
-
-
-def test_paths_of_a_run_are_absolute_whatever_characters_they_have(monkeypatch, tmp_path):
-    folder = tmp_path / "it's a (folder), with=all [of] {them}"
-    folder.mkdir()
-    monkeypatch.setenv("BALANCED_AGG_ROOT", str(folder))
-    config = compose_recipe("arithmetic")
-    assert config.data.train_files == str(folder / "artifacts/arithmetic/length_gap/train.parquet")
-    assert config.trainer.default_local_dir.startswith(str(folder / "outputs"))
 
 
 def test_the_commit_is_that_of_the_checkout_and_the_version_where_there_is_none(monkeypatch, tmp_path):

@@ -329,6 +329,7 @@ CASES = [
     training(
         "a cluster that left its address",
         "ray_current_cluster",
+        "cluster=existing",
         spoil=written("tmp/ray/ray_current_cluster", "127.0.0.1:1"),
         RAY_TMPDIR="{inputs}/tmp",
     ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 import signal
 import sys
 import time
@@ -54,7 +55,9 @@ def run(client: JobSubmissionClient, url: str, job: str, entrypoint: str, enviro
     """
     with signals_raise_system_exit():
         try:
-            client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env={"env_vars": environment})
+            # Ray writes the interpreter into a command line of bash's as it is, whatever characters its path has.
+            runtime_env = {"env_vars": environment, "py_executable": shlex.quote(sys.executable)}
+            client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env)
             asyncio.run(_print_output(client, job))
             return _exit_status(client, job)
         finally:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from balanced_agg.plugin.refusal import Refusal
 CPUS_PER_RANK = 3
 CPUS_PER_ROLLOUT_RANK = 2
 ANSWER_SECONDS = 5
+LONGEST_ADDRESS = 300  # bytes
 RAY_INIT = "ray_kwargs.ray_init"
 
 
@@ -45,16 +47,32 @@ def ray_address_file(config: DictConfig) -> Path:
 
 def named_cluster(config: DictConfig) -> tuple[str, str] | None:
     """(who names it, address) of the cluster that ray.init() will join; None if it starts one of its own."""
-    for name, address in (
-        (f"{RAY_INIT}.address", OmegaConf.select(config, f"{RAY_INIT}.address")),
-        ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS")),
-    ):
-        if address == "local":  # Ray's word for a cluster of the run's own
-            return None
-        if address:
-            return name, address
+    named, exported = OmegaConf.select(config, f"{RAY_INIT}.address"), os.environ.get("RAY_ADDRESS")
+    if (named or exported) == "local":  # Ray's word for a cluster of the run's own
+        return None
+    if exported and named in (None, exported):
+        return "RAY_ADDRESS", exported
+    if named:
+        return f"{RAY_INIT}.address", named
     file = ray_address_file(config)
-    return (str(file), file.read_text().strip()) if file.exists() else None
+    return (str(file), trusted_address(file)) if os.path.lexists(file) else None
+
+
+def trusted_address(file: Path) -> str:
+    """The content of a file that this user or root has written; empty for any other, or for what is no plain file.
+
+    All users of a machine can write to the folder that it is in.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        status = os.fstat(descriptor)
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.getuid())
+        return os.read(descriptor, LONGEST_ADDRESS).decode(errors="replace").strip() if ours else ""
+    finally:
+        os.close(descriptor)
 
 
 def starts_ray(config: DictConfig) -> bool:
@@ -79,11 +97,14 @@ def check_cluster(config: DictConfig) -> None:
             raise Refusal(
                 "trainer.nnodes",
                 f"={config.trainer.nnodes} needs a Ray cluster, and none is named or runs here",
-                "start it (scripts/ray_cluster.sh) and use scripts/submit.sh, or export RAY_ADDRESS, or set "
-                "trainer.nnodes=1",
+                "start it (scripts/ray_cluster.sh) and use scripts/submit.sh, or export RAY_ADDRESS and add "
+                "cluster=existing, or set trainer.nnodes=1",
             )
         return
     name, address = named
+    if not address:
+        what = ", which would name a Ray cluster to join, is empty or was not written by you"
+        raise Refusal(name, what, "delete it, or export RAY_ADDRESS=local for a Ray of the run's own")
     if problem := no_answer(address):
         remedy = f"delete {name}" if name.startswith("/") else f"unset {name}"
         raise Refusal(name, f" names a Ray cluster at {address}: {problem}", f"start it, or {remedy}")

@@ -9,6 +9,7 @@ configuration can do is in ``configs/hardware/cpu.yaml``.
 import importlib.metadata
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -156,6 +157,18 @@ def _copy_received_weights(wrapped: Callable, receiver: Any, args: tuple, kwargs
     receive(*args, **kwargs)
 
 
+def compiles_from(path: str) -> bool:
+    """Whether torch.compile works where torch is installed at this path.
+
+    torch 2.13 writes the path into a command line for the C++ compiler as it is, and into LD_LIBRARY_PATH, which ends a
+    path at ``;``. Without it vLLM draws its samples from the same distribution by other random numbers.
+    """
+    try:
+        return shlex.split(path) == [path] and ";" not in path
+    except ValueError:  # an odd number of quotes
+        return False
+
+
 def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> dict:
     """verl makes Ray's runtime environment here: name an interpreter in it that forks the run's processes from one that
     has imported everything (``py_executable``, fork_server/).
@@ -163,10 +176,12 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     from balanced_agg.plugin.checks.cluster import starts_ray  # the driver's affair
 
     runtime_env = wrapped(*args, **kwargs)
+    if not compiles_from(torch.__file__) and "TORCHDYNAMO_DISABLE" not in os.environ:
+        runtime_env["env_vars"]["TORCHDYNAMO_DISABLE"] = "1"
     config = kwargs["config"] if "config" in kwargs else args[0]
     asked_for = config.ray_kwargs.ray_init.runtime_env
     # An interpreter that the user has named wins, and the nodes of a cluster that runs already have no server.
-    if asked_for.get("py_executable") is None and starts_ray(config):
+    if asked_for.get("py_executable") in (None, shlex.quote(sys.executable)) and starts_ray(config):
         variables = runtime_env["env_vars"] | dict(asked_for.get("env_vars", {}))
         with open_dict(asked_for):  # verl 0.9.0 has no such key, and hands it on to Ray all the same
             started = fork_server.start(IMPORTED_BY_MANY, os.environ | variables, IMPORTED_EARLY)

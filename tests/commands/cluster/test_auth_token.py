@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 
 import pytest
 
@@ -55,6 +56,32 @@ def test_ray_is_told_to_ask_for_the_token(monkeypatch):
     auth_token.create()
     auth_token.require()
     assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_a_token_that_others_could_read_is_replaced_unless_a_ray_of_this_user_runs(file, monkeypatch):
+    runs = []
+    monkeypatch.setattr(auth_token, "ray_runs", lambda: bool(runs))
+    first = auth_token.create().read_text()
+    file.chmod(0o644)
+    runs.append("raylet")
+    assert auth_token.create().read_text() == first
+    runs.clear()
+    assert auth_token.create().read_text() != first
+    assert auth_token.require() == file
+    file.write_text("")  # by a process that was killed
+    assert len(auth_token.create().read_text()) == 64
+
+
+def test_a_ray_of_this_user_is_found_by_its_processes(tmp_path):
+    (tmp_path / "raylet").symlink_to("/bin/sleep")
+    before = auth_token.ray_runs()
+    process = subprocess.Popen([tmp_path / "raylet", "60"])
+    try:
+        assert auth_token.ray_runs()
+    finally:
+        process.kill()
+        process.wait()
+    assert auth_token.ray_runs() == before
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o620])

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +22,7 @@ from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from balanced_agg.commands.doctor.recipe import refusals
 from balanced_agg.plugin.checks import check_launch
-from balanced_agg.plugin.checks.cluster import ray_address_file
+from balanced_agg.plugin.checks.cluster import check_cluster, ray_address_file, starts_ray
 from balanced_agg.plugin.checks.outputs import LOGGERS
 from balanced_agg.plugin.checks.values import USUAL_NAMES
 from balanced_agg.plugin.loss.refusals import UNGROUPED_ESTIMATORS
@@ -297,6 +298,42 @@ def test_a_cluster_that_answers_is_not_second_guessed(compose, listening, monkey
     check_launch(compose(*cluster))
     monkeypatch.setenv("RAY_ADDRESS", f"ray://{listening}")
     check_launch(compose(*cluster))
+
+
+def planted_link(file: Path) -> None:
+    file.with_name("address").write_text("127.0.0.1:6379")
+    file.symlink_to("address")
+
+
+def of_another_user(file: Path) -> None:
+    file.write_text("127.0.0.1:6379")
+    os.chown(file, 12345, -1)
+
+
+PLANTED = {"a link": planted_link, "a FIFO": os.mkfifo, "another user's": of_another_user, "empty": Path.touch}
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "8gpu"])
+@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED.keys())
+def test_a_cluster_that_another_user_names_in_a_shared_folder_is_not_joined(compose, tmp_path, hardware, plant):
+    file = tmp_path / "ray/ray_current_cluster"
+    file.parent.mkdir()
+    try:
+        plant(file)
+    except PermissionError:
+        pytest.skip("giving a file away takes root")
+    assert starts_ray(compose(f"hardware={hardware}"))
+    with pytest.raises(ValueError, match=rf"{file}.* was not written by you; .*RAY_ADDRESS=local"):
+        check_cluster(compose(f"hardware={hardware}", "cluster=existing"))
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "8gpu"])
+def test_a_cluster_that_runs_here_is_joined_by_cluster_existing_alone(compose, listening, tmp_path, hardware):
+    written("ray/ray_current_cluster", listening)(tmp_path)
+    assert starts_ray(compose(f"hardware={hardware}"))
+    joins = compose(f"hardware={hardware}", "cluster=existing")
+    check_cluster(joins)
+    assert not starts_ray(joins)
 
 
 def test_the_size_of_a_cluster_that_is_there_cannot_be_set(compose, listening, monkeypatch):
