@@ -1,7 +1,6 @@
 """The model: that it is there, complete, and made for sequences as long as these."""
 
 import functools
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.refusal import Refusal
+from balanced_agg.runs.untrusted import Unreadable, read_json
 
 KEY = "actor_rollout_ref.model.path"
 
@@ -65,7 +65,8 @@ def load_tokenizer(path: Path, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever the tokenizer's own class raises
-        what = f": the tokenizer in {path} cannot be loaded ({str(error).splitlines()[0]})"
+        first_line = str(error).partition("\n")[0]
+        what = f": the tokenizer in {path} cannot be loaded ({first_line})"
         raise Refusal(KEY, what, "copy the model's directory again") from None
 
 
@@ -76,7 +77,7 @@ def check_model_files(config: DictConfig) -> None:
         return
     model_config(folder)
     index = folder / "model.safetensors.index.json"
-    named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
+    named = set(map(str, json_object(index, "weight_map").values())) if index.is_file() else set()
     if absent := sorted(name for name in named if not (folder / name).is_file()):
         raise Refusal(KEY, f": {folder} lacks {', '.join(absent)}, which its index names", "copy the directory again")
     files = sorted(folder.glob("*.safetensors"))
@@ -95,12 +96,23 @@ def check_model_files(config: DictConfig) -> None:
 
 def model_config(folder: Path) -> dict[str, Any]:
     """The model's ``config.json``, that of its text part where it has several."""
+    config = json_object(folder / "config.json")
+    return config | json_object(folder / "config.json", "text_config") if "text_config" in config else config
+
+
+def json_object(file: Path, key: str | None = None) -> dict[str, Any]:
+    """What a file of the model's directory holds, or holds under `key`."""
     try:
-        found = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        what = f": {folder} has no config.json that can be read ({error})"
-        raise Refusal(KEY, what, "set it to a model directory") from None
-    return found | found.get("text_config", {})
+        found = read_json(file)
+        found = found if key is None else found[key]
+        if isinstance(found, dict):
+            return found
+        why = f"{file} holds no object{f' under {key}' if key else ''}"
+    except Unreadable as error:
+        why = str(error)
+    except (KeyError, TypeError):
+        why = f"{file} has no {key}"
+    raise Refusal(KEY, f": {why}", "set it to a complete model directory")
 
 
 def check_context(config: DictConfig) -> None:

@@ -1,7 +1,6 @@
 """What a run writes and resumes from: loggers, folders, checkpoints."""
 
 import importlib.util
-import json
 import netrc
 import os
 import re
@@ -15,6 +14,7 @@ from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.checks.model import local_model, model_config
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.plugin.refusal import Refusal
+from balanced_agg.runs.untrusted import Unreadable, read_json
 
 # What verl 0.9.1 imports for a logger; it asserts the names, but when everything runs.
 LOGGERS = {
@@ -127,8 +127,9 @@ def newest_checkpoint(run: Path) -> Path | None:
     if completed := checkpoints.completed(run):
         return completed[-1]
     tracker = run / "latest_checkpointed_iteration.txt"
-    folder = run / f"global_step_{tracker.read_text().strip()}" if tracker.is_file() else None
-    return folder if folder and folder.is_dir() else None
+    step = tracker.read_bytes()[:20].decode(errors="replace").strip() if tracker.is_file() else ""
+    folder = run / f"global_step_{step}"
+    return folder if step.isdecimal() and folder.is_dir() else None
 
 
 def other_model(config: DictConfig, folder: Path) -> str | None:
@@ -136,8 +137,12 @@ def other_model(config: DictConfig, folder: Path) -> str | None:
     saved, model = folder / "actor/huggingface/config.json", local_model(config)
     if not saved.is_file() or model is None:
         return None
-    was, now = json.loads(saved.read_text()), model_config(model)
-    was |= was.get("text_config", {})
+    try:
+        was = read_json(saved)
+    except Unreadable:  # no run resumes from it
+        return None
+    was, now = was if isinstance(was, dict) else {}, model_config(model)
+    was |= was["text_config"] if isinstance(was.get("text_config"), dict) else {}
     if differ := [key for key in SHAPES if key in was and key in now and was[key] != now[key]]:
         return f"actor_rollout_ref.model.path={model}: {differ[0]} was {was[differ[0]]} and is {now[differ[0]]}"
     return None

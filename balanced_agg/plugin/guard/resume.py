@@ -39,7 +39,7 @@ def find_complete_checkpoint(wrapped: Callable, instance: None, args: tuple, kwa
     except ValueError as error:
         if not incomplete:
             raise ValueError(
-                f"{run}/latest_checkpointed_iteration.txt is empty, so the last complete checkpoint is not known; "
+                f"{run}/latest_checkpointed_iteration.txt names no step, so the last complete checkpoint is not known; "
                 "name one with trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_N"
             ) from error
         found = None

@@ -133,6 +133,47 @@ def test_pruning_never_touches_a_checkpoint_that_is_damaged_or_not_marked(tmp_pa
     assert len(list(tmp_path.iterdir())) == 3
 
 
+MARKS = {
+    "empty": b"",
+    "cut": b'{"complete": true, "saved_at": 1',
+    "zeros": b"\0" * 100,
+    "no text": b"\xff\xfe",
+    "thousands of brackets": b"[" * 100_000,
+    "a list": b"[]",
+    "without its fields": b"{}",
+    "complete alone": b'{"complete": true}',
+    "other kinds": b'{"complete": true, "saved_at": "now", "files": [], "metrics": null}',
+    "a word": b'{"complete": "yes", "saved_at": 1, "files": {}, "metrics": {}}',
+    "a directory": None,
+}
+
+
+@pytest.mark.parametrize("content", MARKS.values(), ids=MARKS.keys())
+def test_a_mark_that_cannot_be_read_spoils_its_own_checkpoint_and_no_other(content, tmp_path):
+    save(tmp_path, 1)
+    damaged = save(tmp_path, 2)
+    (damaged / checkpoints.MARK).unlink()
+    if content is None:
+        (damaged / checkpoints.MARK).mkdir()
+    else:
+        (damaged / checkpoints.MARK).write_bytes(content)
+    assert steps(tmp_path) == ["global_step_1"]
+    (reason,) = checkpoints.incomplete(tmp_path).values()
+    assert str(damaged / checkpoints.MARK) in reason and "\n" not in reason
+    save(tmp_path, 3)
+    checkpoints.prune(tmp_path, 1)
+    assert steps(tmp_path) == ["global_step_3"]
+    assert (damaged / "actor/model.pt").exists()  # its weights may be all there
+    save(tmp_path, 2)
+    assert steps(tmp_path) == ["global_step_3", "global_step_2"]
+
+
+def test_only_a_folder_with_the_number_of_a_step_is_a_checkpoint(tmp_path):
+    save(tmp_path, 1).rename(tmp_path / "global_step_\x1b]0;title\x07")
+    save(tmp_path, 2).rename(tmp_path / "global_step_2-evaluation")
+    assert checkpoints.incomplete(tmp_path) == {} and steps(tmp_path) == []
+
+
 def test_a_folder_without_a_mark_is_verls_own_affair(tmp_path):
     (tmp_path / "global_step_4").mkdir()
     assert checkpoints.incomplete_because(tmp_path / "global_step_4") is None

@@ -33,6 +33,13 @@ def test_a_run_resumes_from_the_last_complete_checkpoint_whatever_verls_file_say
     assert "global_step_2 is skipped: actor/model.pt has 5 bytes instead of 14" in caplog.text
 
 
+def test_a_run_resumes_though_the_mark_of_its_last_checkpoint_is_empty(tmp_path, caplog):
+    save(tmp_path, 1)
+    (save(tmp_path, 2) / checkpoints.MARK).write_bytes(b"")
+    assert found(tmp_path) == "global_step_1"
+    assert f"{tmp_path}/global_step_2/checkpoint.json cannot be read: it is empty" in caplog.text
+
+
 @pytest.mark.parametrize("tracker", [None, "", "1"])
 def test_a_run_whose_first_checkpoint_was_cut_short_starts_anew(tmp_path, tracker):
     save(tmp_path, 1, finish=False)
@@ -63,9 +70,10 @@ def test_checkpoints_that_verl_alone_wrote_are_not_lost_when_the_first_one_with_
     assert found(tmp_path) == "global_step_9"
 
 
-def test_a_torn_file_of_verls_own_is_refused_with_the_key(tmp_path):
+@pytest.mark.parametrize("content", [b"", b"two", b"\xff", b"9" * 5000])
+def test_a_torn_file_of_verls_own_is_refused_with_the_key(tmp_path, content):
     (tmp_path / "global_step_1").mkdir()
-    (tmp_path / TRACKER).touch()
+    (tmp_path / TRACKER).write_bytes(content)
     with pytest.raises(ValueError, match=r"resume_mode=resume_path trainer\.resume_from_path"):
         found(tmp_path)
 
