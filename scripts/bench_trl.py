@@ -1,7 +1,8 @@
 """TRL's GRPOTrainer at the work of a large arithmetic step, to compare with ours; it prints the seconds of each step.
 
     python3.11 -m venv artifacts/trl
-    artifacts/trl/bin/pip install -c requirements-cpu.lock trl==1.16.0 accelerate datasets torch transformers
+    artifacts/trl/bin/pip install -c <(sed 's/ .*//' requirements-cpu.lock) \\
+      trl==1.16.0 accelerate datasets torch transformers
     PYTHONPATH=. artifacts/trl/bin/python scripts/bench_trl.py
     bash scripts/train.sh arithmetic data.train_batch_size=32 actor_rollout_ref.actor.ppo_mini_batch_size=32 \\
       trainer.total_training_steps=8 trainer.test_freq=-1 trainer.val_before_train=false    # timing_s/step in its log

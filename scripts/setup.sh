@@ -25,7 +25,9 @@ rm -rf "$venv"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check -qq install --no-deps)
 # The +cpu build is not on PyPI: take it from where pip is configured to look, else from PyTorch's own CPU index.
 "${pip[@]}" "$torch" 2>/dev/null || "${pip[@]}" "$torch" --index-url https://download.pytorch.org/whl/cpu
-"${pip[@]}" --requirement "$lock"
+# Four packages come as source. setuptools, which builds them, is the locked one, too.
+"${pip[@]}" --require-hashes --requirement <(grep '^setuptools==' "$lock")
+"${pip[@]}" --require-hashes --no-build-isolation --use-pep517 --requirement <(grep -v '^torch==' "$lock")
 "${pip[@]}" --no-build-isolation --editable "$root"
 echo "$wanted" >"$stamp"
 echo "setup: done"

@@ -5,14 +5,12 @@ import tomllib
 from importlib.metadata import version
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.composed import ROOT
 
-LOCKED = dict(
-    line.split("==")
-    for line in (ROOT / "requirements-cpu.lock").read_text().splitlines()
-    if line and not line.startswith("#")
-)
+LOCK = [line for line in (ROOT / "requirements-cpu.lock").read_text().splitlines() if not line.startswith("#")]
+LOCKED = {canonicalize_name(name): version for name, version in (line.split()[0].split("==") for line in LOCK)}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
@@ -20,7 +18,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 @pytest.mark.parametrize("pin", EXTRAS["cpu"])
 def test_the_lock_holds_the_pins_of_the_cpu_extra(pin):
     name, pinned = pin.split("==")
-    assert LOCKED[name].removesuffix("+cpu") == pinned
+    assert LOCKED[canonicalize_name(name)].removesuffix("+cpu") == pinned
 
 
 OURS = [extra for names in EXTRAS.values() for extra in names if extra.startswith("balanced-agg")]
@@ -30,7 +28,13 @@ NEEDED = {*EXTRAS["dev"], *EXTRAS["analysis"], *EXTRAS["rehearsal"], *PROJECT["d
 @pytest.mark.parametrize("requirement", sorted(NEEDED))
 def test_the_lock_holds_what_the_project_needs(requirement):
     name, _, pinned = requirement.partition("==")
-    assert LOCKED[re.split(">=", name)[0]].startswith(pinned)
+    assert LOCKED[canonicalize_name(re.split(">=", name)[0])].startswith(pinned)
+
+
+def test_every_package_but_torch_has_hashes():
+    assert [line for line in LOCK if not re.fullmatch(r"\S+( --hash=sha256:[0-9a-f]{64})+", line)] == [
+        f"torch=={LOCKED['torch']}"
+    ]
 
 
 def test_the_lock_brings_no_cuda():
