@@ -20,8 +20,8 @@ from balanced_agg.plugin.checks import (
 )
 from balanced_agg.plugin.loss import refusals
 
-# In this order. Each reads nothing but the composed config, the environment, local files and whether a cluster answers,
-# and raises a Refusal on the first thing that cannot work, or would not do what it says.
+# In this order. Each reads nothing but the composed config, the environment, local files, whether a cluster answers and
+# whether an interpreter starts, and raises a Refusal on the first thing that cannot work, or would not do what it says.
 CHECKS = (
     # The config alone; the first two are the loss's own, which it makes at every launch
     refusals.check_aggregation,
@@ -56,6 +56,7 @@ CHECKS = (
     # The machine
     packages.check_trl,
     cluster.check_cluster,
+    cluster.check_interpreter,
     cluster.check_gpus,
     cluster.check_ray_cpus,
 )

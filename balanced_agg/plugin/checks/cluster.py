@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ CPUS_PER_RANK = 3
 CPUS_PER_ROLLOUT_RANK = 2
 ANSWER_SECONDS = 5
 LONGEST_ADDRESS = 300  # bytes
+START_SECONDS = 50
 RAY_INIT = "ray_kwargs.ray_init"
 
 
@@ -128,6 +130,24 @@ def no_answer(address: str) -> str | None:
     except OSError as error:
         return f"it does not answer ({error})"
     return None
+
+
+def check_interpreter(config: DictConfig) -> None:
+    """Check that an interpreter that is named for Ray's processes starts; Ray tries the same one again for ever."""
+    key = f"{RAY_INIT}.runtime_env.py_executable"
+    named, variables = OmegaConf.select(config, key), OmegaConf.select(config, f"{RAY_INIT}.runtime_env.env_vars") or {}
+    if named is None:
+        return
+    as_ray_does = ["bash", "-c", f"exec {named} -c 'import ray'"]
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    try:
+        done = subprocess.run(as_ray_does, env=environment, capture_output=True, text=True, timeout=START_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    else:
+        problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+    if problem:
+        raise Refusal(key, f"={named} does not start: {problem}", "set it to an interpreter that has ray, or to null")
 
 
 def own_ray(config: DictConfig) -> bool:

@@ -7,7 +7,7 @@ functions to the actor's process.
 
 from omegaconf import DictConfig
 
-from balanced_agg.plugin.guard import faults, loggers, resume, waiting
+from balanced_agg.plugin.guard import faults, loggers, resume, starting, waiting
 from balanced_agg.plugin.guard.checkpoints import refuse_incomplete
 from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
@@ -64,6 +64,7 @@ def _check(config: DictConfig) -> None:
     # vLLM may be absent, and is not imported in the driver: what is wrapped there is checked as it is put in place.
     if reasons := misfits(wrapper for wrapper in WRAPPERS if "vllm" not in wrapper.module):
         raise refusal(f"{SWITCH}=1", reasons)
+    starting.watch(config)
 
 
 if switched_on(SWITCH):

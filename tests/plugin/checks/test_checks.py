@@ -5,8 +5,10 @@ Each mistake of tests/tools/misuse.py is refused, and beside each refusal stands
 
 import os
 import re
+import shlex
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,8 +23,9 @@ from verl.utils.tracking import Tracking
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from balanced_agg.commands.doctor.recipe import refusals
+from balanced_agg.commands.overrides import override
 from balanced_agg.plugin.checks import check_launch
-from balanced_agg.plugin.checks.cluster import check_cluster, ray_address_file, starts_ray
+from balanced_agg.plugin.checks.cluster import check_cluster, check_interpreter, ray_address_file, starts_ray
 from balanced_agg.plugin.checks.outputs import LOGGERS
 from balanced_agg.plugin.checks.values import USUAL_NAMES
 from balanced_agg.plugin.loss.refusals import UNGROUPED_ESTIMATORS
@@ -334,6 +337,32 @@ def test_a_cluster_that_runs_here_is_joined_by_cluster_existing_alone(compose, l
     joins = compose(f"hardware={hardware}", "cluster=existing")
     check_cluster(joins)
     assert not starts_ray(joins)
+
+
+PY_EXECUTABLE = "ray_kwargs.ray_init.runtime_env.py_executable"
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("/no/python", "No such file"),
+        ("/no place/python", "No such file"),
+        ("python -c 1/0", "ZeroDivisionError"),
+        ("false", "exit code 1"),
+        ("sleep 99 #", "timed out"),
+    ],
+)
+def test_an_interpreter_that_does_not_start_is_refused_with_the_reason(compose, monkeypatch, named, why):
+    monkeypatch.setattr("balanced_agg.plugin.checks.cluster.START_SECONDS", 2)
+    with pytest.raises(ValueError, match=rf"{PY_EXECUTABLE}.*{why}.*set it to an interpreter that has ray"):
+        check_interpreter(compose(override(f"+{PY_EXECUTABLE}", named)))
+
+
+def test_an_interpreter_is_tried_in_the_runs_own_environment(compose):
+    interpreter = override(f"+{PY_EXECUTABLE}", shlex.quote(sys.executable))
+    check_interpreter(compose(interpreter))
+    with pytest.raises(ValueError, match=PY_EXECUTABLE):
+        check_interpreter(compose(interpreter, "+ray_kwargs.ray_init.runtime_env.env_vars.PYTHONHOME=/nowhere"))
 
 
 def test_the_size_of_a_cluster_that_is_there_cannot_be_set(compose, listening, monkeypatch):
