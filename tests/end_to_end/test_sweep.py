@@ -1,4 +1,4 @@
-"""A real sweep, cut short by Ctrl-C in its first run and started again."""
+"""A real sweep, cut short by Ctrl-C in its first run and started again; checkout and runs are in awkward folders."""
 
 import json
 import os
@@ -24,10 +24,10 @@ OVERRIDES = [
 ]
 
 
-def interrupt_behind_its_first_step(arguments: list[str], run) -> list[int]:
+def interrupt_behind_its_first_step(script: str, arguments: list[str], run) -> list[int]:
     """Start the sweep, press Ctrl-C once `run` has logged a step; the processes that outlive it."""
     mark = uuid.uuid4().hex
-    command = ["bash", str(ROOT / "scripts/sweep.sh"), *arguments]
+    command = ["bash", script, *arguments]
     environment = os.environ | {"BALANCED_AGG_TEST_RUN": mark, "PYTHONPATH": str(ROOT), "WANDB_API_KEY": KEY}
     sweep = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     until = time.monotonic() + DEADLINE
@@ -41,7 +41,10 @@ def interrupt_behind_its_first_step(arguments: list[str], run) -> list[int]:
 
 
 def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path, arithmetic_model):
-    runs = [tmp_path / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
+    checkout, folder = tmp_path / "jörg's [check] out, {1}", tmp_path / "jörg's runs, (a=1) & more; \"x\""
+    checkout.symlink_to(ROOT)  # so that the interpreter's path is in it, too
+    script = str(checkout / "scripts/sweep.sh")
+    runs = [folder / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
     arguments = [
         "arithmetic",
         "--aggregations",
@@ -50,15 +53,15 @@ def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path,
         "--seeds",
         "1",
         "--dir",
-        str(tmp_path),
+        str(folder),
         *OVERRIDES,
     ]
 
-    assert interrupt_behind_its_first_step(arguments, runs[0]) == []
+    assert interrupt_behind_its_first_step(script, arguments, runs[0]) == []
     before = merge(read_records(runs[0] / "metrics.jsonl")[0])
     assert not runs[1].exists()
 
-    done = launch(tmp_path / "sweep", "scripts/sweep.sh", *arguments, environment={"WANDB_API_KEY": KEY})
+    done = launch(tmp_path / "sweep", script, *arguments, environment={"WANDB_API_KEY": KEY})
     assert done.returncode == 0, done.log[-5000:]
     assert "resumes" in done.log and done.leftover == []
 
@@ -71,7 +74,7 @@ def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path,
         steps = merge(read_records(run / "metrics.jsonl")[0])
         assert all("aggregation/token/positive_share" in steps[step] for step in (1, 2, 3))
 
-    report = tmp_path / "arithmetic-comparison"
+    report = folder / "arithmetic-comparison"
     assert (report / "report.html").is_file() and (report / "comparison.png").is_file()
     assert all(run.name in (report / "report.html").read_text() for run in runs)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
