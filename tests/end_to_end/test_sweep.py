@@ -41,7 +41,7 @@ def interrupt_behind_its_first_step(script: str, arguments: list[str], run) -> l
 
 
 def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path, arithmetic_model):
-    checkout, folder = tmp_path / "jörg's [check] out, {1}", tmp_path / "jörg's runs, (a=1) & more; \"x\""
+    checkout, folder = tmp_path / "jörg's [check] out, {1}", tmp_path / 'jörg\'s runs, (a=1) & more; "x"'
     checkout.symlink_to(ROOT)  # so that the interpreter's path is in it, too
     script = str(checkout / "scripts/sweep.sh")
     runs = [folder / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
