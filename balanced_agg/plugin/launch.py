@@ -38,12 +38,18 @@ def leave_out_grader_options(config: DictConfig) -> None:
             }
 
 
+def quoted_interpreter() -> str | None:
+    """This interpreter in a command line of bash's, into which Ray puts it as it is; None if it needs no quotes."""
+    quoted = shlex.quote(sys.executable)
+    return quoted if quoted != sys.executable else None
+
+
 def name_interpreter(config: DictConfig) -> None:
-    """Quote this interpreter, whose path may have a space, for Ray, which puts it into a command line of bash's."""
+    """Name the interpreter of Ray's processes where Ray's own choice, this one without quotes, would not start."""
     runtime_env = config.ray_kwargs.ray_init.runtime_env
-    if runtime_env.get("py_executable") is None and shlex.quote(sys.executable) != sys.executable:
+    if runtime_env.get("py_executable") is None and (quoted := quoted_interpreter()):
         with open_dict(runtime_env):
-            runtime_env.py_executable = shlex.quote(sys.executable)
+            runtime_env.py_executable = quoted
 
 
 def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:

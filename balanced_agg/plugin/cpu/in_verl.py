@@ -9,7 +9,6 @@ configuration can do is in ``configs/hardware/cpu.yaml``.
 import importlib.metadata
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -25,6 +24,7 @@ from balanced_agg.plugin.cpu import cpu_is_chosen, fork_server
 from balanced_agg.plugin.cpu import device as cpu_device
 from balanced_agg.plugin.cpu.log_probs import log_probs_of
 from balanced_agg.plugin.cpu.micro_batches import cut_by_length
+from balanced_agg.plugin.launch import quoted_interpreter
 from balanced_agg.plugin.wrapping import Wrapper, put_in_place
 
 # While Ray starts. Not Ray itself: its core reads RAY_JOB_ID as it is loaded, which only the first request knows.
@@ -181,7 +181,7 @@ def _fork_processes(wrapped: Callable, instance: None, args: tuple, kwargs: dict
     config = kwargs["config"] if "config" in kwargs else args[0]
     asked_for = config.ray_kwargs.ray_init.runtime_env
     # An interpreter that the user has named wins, and the nodes of a cluster that runs already have no server.
-    if asked_for.get("py_executable") in (None, shlex.quote(sys.executable)) and starts_ray(config):
+    if asked_for.get("py_executable") in (None, quoted_interpreter()) and starts_ray(config):
         variables = runtime_env["env_vars"] | dict(asked_for.get("env_vars", {}))
         with open_dict(asked_for):  # verl 0.9.0 has no such key, and hands it on to Ray all the same
             started = fork_server.start(IMPORTED_BY_MANY, os.environ | variables, IMPORTED_EARLY)

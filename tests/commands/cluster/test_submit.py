@@ -100,6 +100,7 @@ def test_the_job_is_the_train_command_of_this_environment_and_folder_on_a_runnin
     train = [sys.executable, "-m", "balanced_agg", "train", "arithmetic", "cluster=existing", "trainer.nnodes=2"]
     assert shlex.split(job["entrypoint"]) == [*train, "run.seed=7", "data.x='a b'", "--cfg", "job"]
     assert job["runtime_env"]["env_vars"]["BALANCED_AGG_ROOT"] == str(tmp_path)
+    assert shlex.split(job["runtime_env"]["py_executable"]) == [sys.executable]
     assert re.fullmatch("arithmetic-[0-9a-f]{8}", job["submission_id"])
 
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from balanced_agg.commands.cli import app
+from balanced_agg.commands.overrides import override
 
 
 def table_only(results, *overrides: str) -> SimpleNamespace:
@@ -20,7 +21,7 @@ def test_the_table_is_made_anew_without_a_run(evaluated, monkeypatch, named):
     monkeypatch.setattr(subprocess, "run", None)
     overrides = []
     if named:
-        evaluated = evaluated.rename(evaluated.with_name("elsewhere"))
+        evaluated = evaluated.rename(evaluated.with_name("jörg's, (elsewhere)"))
         overrides = [f"run.dir={evaluated}"]
     assert table_only(evaluated, *overrides).exit_code == 0
     benchmark = json.loads((evaluated / "evaluation.json").read_text())["benchmarks"]["arithmetic"]
@@ -38,17 +39,18 @@ def test_samples_that_make_no_table_stay_and_are_named(evaluated):
 
 
 def test_samples_of_an_earlier_evaluation_stay_and_a_failed_run_passes_on_its_exit_code(tmp_path, monkeypatch):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/config.json").touch()
-    samples = tmp_path / "model-evaluation/samples"
+    model = tmp_path / "jörg's (model), [a=b]"
+    model.mkdir()
+    (model / "config.json").touch()
+    samples = tmp_path / f"{model.name}-evaluation/samples"
     samples.mkdir(parents=True)
     (samples / "0.jsonl").write_text("hours of work")
     commands = []
     monkeypatch.setattr(
         subprocess, "run", lambda command, **_: commands.append(command) or SimpleNamespace(returncode=3)
     )
-    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "model"), "--recipe", "arithmetic"])
+    result = CliRunner().invoke(app, ["evaluate", str(model), "--recipe", "arithmetic"])
     assert result.exit_code == 3 and "failed with exit code 3" in result.stderr
-    assert f"actor_rollout_ref.model.path={tmp_path}/model" in commands[0]
+    assert {override("actor_rollout_ref.model.path", model), override("run.dir", samples.parent)} < {*commands[0]}
     (kept,) = samples.parent.glob("samples-*/0.jsonl")
     assert kept.read_text() == "hours of work" and not samples.exists()

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 import verl
 from omegaconf import OmegaConf
 
+from balanced_agg.plugin import launch
 from balanced_agg.plugin.cpu import device as cpu_device
 from balanced_agg.plugin.cpu import in_verl as cpu
 
@@ -122,6 +125,40 @@ def plain_config(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     with initialize_config_module("verl.trainer.config", version_base=None):
         return compose("ppo_trainer")
+
+
+@pytest.mark.parametrize(
+    ("path", "compiles"),
+    [
+        ("/home/jörg/(a),[b]{c}=&/torch", True),
+        ("/a space/torch", False),
+        ("/jörg's/torch", False),
+        ('/a"b/torch', False),
+        ("/a;b/torch", False),
+        ("/a\\b/torch", False),
+    ],
+)
+def test_torch_compiles_nothing_where_its_own_path_would_not_do(monkeypatch, plain_config, path, compiles):
+    monkeypatch.setattr(cpu.torch, "__file__", path)
+    monkeypatch.setattr(cpu.fork_server, "start", lambda *modules: Path("/python"))
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    runtime_env = cpu._fork_processes(lambda config: {"env_vars": {}}, None, (plain_config,), {})
+    assert runtime_env["env_vars"] == ({} if compiles else {"TORCHDYNAMO_DISABLE": "1"})
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "0")
+    assert cpu._fork_processes(lambda config: {"env_vars": {}}, None, (plain_config,), {}) == {"env_vars": {}}
+
+
+def test_the_interpreter_is_quoted_for_ray_where_its_path_needs_it(monkeypatch, plain_config):
+    servers = ["/tmp/a server's/python"]
+    monkeypatch.setattr(cpu.fork_server, "start", lambda *modules: Path(servers[0]))
+    launch.name_interpreter(plain_config)
+    runtime_env = plain_config.ray_kwargs.ray_init.runtime_env
+    assert runtime_env.py_executable is None
+    monkeypatch.setattr(sys, "executable", "/home/jörg's/bin/python")
+    launch.name_interpreter(plain_config)
+    assert shlex.split(runtime_env.py_executable) == ["/home/jörg's/bin/python"]
+    cpu._fork_processes(lambda config: {"env_vars": {}}, None, (plain_config,), {})
+    assert shlex.split(runtime_env.py_executable) == servers
 
 
 @pytest.mark.parametrize(
