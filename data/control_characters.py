@@ -41,7 +41,8 @@ _TYPED = re.compile(r"[\t\n\r]([a-zV][A-Za-z]*)")  # of \rVert: no other command
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # A price ("$5 or $10") opens no formula.
 _FORMULA = re.compile(
-    r"\$\$.+?\$\$|(?<!\\)\$(?:\\.|[^$\\])+\$(?!\d)|\\\(.+?\\\)|(?<!\\)\\\[.+?\\\]|\\begin\{(\w+\*?)\}.+?\\end\{\1\}",
+    r"\$\$.+?\$\$|(?<!\\)\$(?:\\.|[^$\\])+\$(?!\d)|\\\(.{1,5000}?\\\)|(?<!\\)\\\[.{1,5000}?\\\]"
+    r"|\\begin\{(\w{1,20}\*?)\}.{1,5000}?\\end\{\1\}",
     re.DOTALL,
 )
 # After these a line feed in a formula is one.

@@ -9,23 +9,28 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# A "![" right after a letter or a number is a factorial, unless a link follows.
+# A "![" right after a letter or a number is a factorial, unless a link follows. Repetitions are bounded, since a
+# text may consist of beginnings.
 PICTURE = re.compile(
-    r"<img\b|<image(?:[\s_-]?\d*\s*/?>|\s+\w+=)|(?<![\w)}\]$!])!\[|!\[[^\]]*\]\([^)\s]*[./:][^)]*\)"
-    r"|\\includegraphics\*?\s*(?:\[[^\]]*\]\s*)*\{(?![^}]*\}\s*\\nonessentialimage)",
+    r"<img\b|<image(?:[\s_-]?\d*\s*/?>|\s+\w+=)|(?<![\w)}\]$!])!\[|!\[[^\]]{0,300}\]\((?=[^)\s]{0,300}[./:])[^)]{0,3000}\)"
+    r"|\\includegraphics\*?\s*(?:\[[^\]]{0,300}\]\s*)*\{(?![^}]{0,300}\}\s*\\nonessentialimage)",
     re.IGNORECASE,
 )
 # A part that is solved in the problem's text: what its solution shows is not needed for the next part.
-SOLVED_PART = re.compile(r"^[ \t]*Solution:.*?(?=^[ \t]*(?:Final answer:|Subproblem \d+:))", re.DOTALL | re.MULTILINE)
+SOLUTION, NEXT_PART = re.compile(r"[ \t]*Solution:"), re.compile(r"[ \t]*(?:Final answer:|Subproblem \d+:)")
 BOX = "Let's think step by step and output the final answer within \\boxed{}."
 # What data sets in verl's schema put before and behind a question …
-INSTRUCTIONS = re.compile(
-    r"\A(?:Please )?(?:solve|answer) (?:the|this) (?:following )?(?:math(?:s|ematical)? )?(?:problem|question)\b[^\n]*"
-    r"(?:step by step|boxed|Answer:)[^\n]*\n+"
-    r"|(?:\s*(?<!\S)(?:Let(?:'?s| us) think|Please (?:reason|think|put|provide)|(?:Remember to )?put (?:your|the))\b"
-    r"[^\n.?!]{0,120}(?:\\boxed|####|Answer:|step by step)[^\n.?!]{0,40}[.?!]?)+\s*\Z",
+LEADING = re.compile(
+    r"\A(?:Please )?(?:solve|answer) (?:the|this) (?:following )?(?:math(?:s|ematical)? )?(?:problem|question)\b"
+    r"(?=[^\n]*(?:step by step|boxed|Answer:))[^\n]*\n+",
     re.IGNORECASE,
 )
+TRAILING = re.compile(  # a sentence of them, of at most LONGEST_SENTENCE characters
+    r"(?<!\S)(?:Let(?:'?s| us) think|Please (?:reason|think|put|provide)|(?:Remember to )?put (?:your|the))\b"
+    r"[^\n.?!]{0,120}(?:\\boxed|####|Answer:|step by step)[^\n.?!]{0,40}[.?!]?\Z",
+    re.IGNORECASE,
+)
+LONGEST_SENTENCE = 250
 # … and what is left of those that are not like that.
 INSTRUCTION = re.compile(r"\\boxed\s*\{\s*\}|step by step|####|Answer:|<\|im_|<think>|<answer>", re.IGNORECASE)
 RAW_TEXT = "raw_problem", "problem", "question"  # where in extra_info such data sets have the question alone
@@ -135,7 +140,7 @@ def unwrapped(row: Row) -> Row:
     """A row in verl's schema as one of problem, answer and what else is known of it; any other row as it is.
 
     The problem is the row's raw text, if that is in the prompt, else the prompt without the instructions around it;
-    such as INSTRUCTIONS does not know stay. Unusable if the prompt is not one question.
+    such as are not known here stay. Unusable if the prompt is not one question.
     """
     if not in_verl_schema(row) or any(row[name] for name in row if name.lower() in ("problem", "question")):
         return row
@@ -147,7 +152,7 @@ def unwrapped(row: Row) -> Row:
         raise Unusable("the prompt is not one question")
     known = row["extra_info"] if isinstance(row.get("extra_info"), dict) else {}
     raw = [known[name].strip() for name in RAW_TEXT if isinstance(known.get(name), str)]
-    question = next((part for part in raw if part and part in asked[0]), INSTRUCTIONS.sub("", asked[0]))
+    question = next((part for part in raw if part and part in asked[0]), without_instructions(asked[0]))
     answer = pick(row["reward_model"], "ground_truth")
     if isinstance(answer, list) and len(answer) == 1:
         (answer,) = answer
@@ -157,6 +162,25 @@ def unwrapped(row: Row) -> Row:
         **{name: known.get(name) for name in ("unit", "answer_type")},
         "id": identifier(known, "id", "index"),
     }
+
+
+def without_instructions(prompt: str) -> str:
+    """A question without the instructions around it."""
+    question = LEADING.sub("", prompt)
+    while found := TRAILING.search(end := question.rstrip(), max(0, len(end) - LONGEST_SENTENCE)):
+        question = end[: found.start()].rstrip()
+    return question
+
+
+def without_solved_parts(problem: str) -> str:
+    kept, solution = [], None
+    for line in problem.split("\n"):
+        if NEXT_PART.match(line):
+            solution = None
+        elif solution is None and SOLUTION.match(line):
+            solution = []
+        (kept if solution is None else solution).append(line)
+    return "\n".join(kept + (solution or []))
 
 
 def boxed_problem(problem: str, answer: str, **further: Any) -> Problem:
@@ -171,7 +195,7 @@ def boxed_problem(problem: str, answer: str, **further: Any) -> Problem:
     A policy trained on DAPO-Math-17k, whose prompts ask for a last line "Answer: 7", is thus validated on a prompt that
     it was not trained on. If it answers in its own way all the same, that counts: the maths grader reads both.
     """
-    if PICTURE.search(SOLVED_PART.sub("", problem)):
+    if PICTURE.search(without_solved_parts(problem)):
         raise Unusable("needs a picture")
     return Problem([{"role": "user", "content": f"{problem} {BOX}"}], answer, **further)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable, identifier, pick, required, text
 
+from balanced_agg.untrusted import parse_json
+
 SYSTEM = (
     "You are an expert Python programmer. For each programming problem, write a correct Python program that "
     "fulfils the specification and passes every test."
@@ -23,6 +25,7 @@ WITH_STDIN = (
     "yourself. Give the whole program in one fenced block, like this one."
 )
 MAX_BYTES = 2**30
+MOST_OPCODES = 16  # a string takes six
 TEXT_OPCODES = {
     *["PROTO", "FRAME", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"],
     *["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "STOP"],
@@ -63,7 +66,7 @@ def tests_of(field: Any, what: str) -> list[dict[str, str]]:
 
 def function_name(metadata: Any) -> str:
     try:
-        fields = json.loads(metadata) if isinstance(metadata, str) else metadata
+        fields = parse_json(metadata) if isinstance(metadata, str) else metadata
     except ValueError:
         raise Unusable("metadata is not JSON") from None
     name = fields.get("func_name") if isinstance(fields, dict) else None
@@ -86,10 +89,7 @@ def decode_tests(text: str, max_bytes: int = MAX_BYTES) -> list[dict]:
         if not unpacker.eof:
             raise ValueError(f"the test cases are cut off or unpack to more than {max_bytes} bytes")
         text = unpickle_text(unpacked)
-    try:
-        tests = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("the test cases are nested too deeply") from error
+    tests = parse_json(text)
     if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests):
         raise ValueError("the test cases are not a JSON list of objects")
     return tests
@@ -98,8 +98,8 @@ def decode_tests(text: str, max_bytes: int = MAX_BYTES) -> list[dict]:
 def unpickle_text(data: bytes) -> str:
     """The one string that `data` pickles. Its opcodes are read, never executed: nothing is imported or called."""
     texts = []
-    for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name not in TEXT_OPCODES:
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name not in TEXT_OPCODES or number == MOST_OPCODES:
             raise ValueError(f"the test cases are a pickle of more than one string: it has {opcode.name}")
         if isinstance(argument, str):
             texts.append(argument)

@@ -18,8 +18,6 @@ from balanced_agg.data.dataset import (
     unwrapped,
 )
 
-from balanced_agg.rewards.final_answer import braced
-
 
 def dapo_problem(row: Row) -> Problem:
     """The prompt as shipped: its "… The last line of your response should be of the form Answer: …" fits the reward."""
@@ -77,10 +75,14 @@ def minerva_problem(row: Row) -> Problem:
 
 def last_box(solution: str) -> str:
     r"""What the last complete \boxed{…} of a solution holds, or ""."""
-    for box in reversed(list(re.finditer(r"\\boxed\{", solution))):
-        if found := braced(solution, box.end() - 1):
-            return found[0].strip()
-    return ""
+    opened: list[int] = []
+    start = end = 0
+    for brace in re.finditer(r"(?<!\\)[{}]", solution):
+        if brace[0] == "{":
+            opened.append(brace.end())
+        elif opened and solution.endswith(r"\boxed{", 0, at := opened.pop()) and at > start:
+            start, end = at, brace.start()
+    return solution[start:end].strip()
 
 
 DAPO17K = Dataset(

@@ -22,6 +22,7 @@ from balanced_agg.data.sources import find_source, sha256_of
 import balanced_agg
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.rewards.answer_text import read_literal
+from balanced_agg.untrusted import TOO_LARGE, read_json
 
 # Raise it when the same source would give other rows; files of older versions are then written anew.
 VERSION = 2
@@ -121,7 +122,10 @@ def prepare(
     rows, total, record = open_rows()
     schema, tally = TRAINING if dataset.k is None else BENCHMARK, Tally()
     with atomic_write(parquet) as temporary:
-        write_rows(to_verl(dataset, progress(rows, total), tally), schema, temporary)
+        try:
+            write_rows(to_verl(dataset, progress(rows, total), tally), schema, temporary)
+        except MemoryError:
+            raise ValueError(f"{record['source']} cannot be read: {TOO_LARGE}") from None
         if tally.conflicting:
             drop_rows(temporary, tally.conflicting)
         if tally.problems == len(tally.conflicting):
@@ -279,7 +283,7 @@ def check_count(dataset: Dataset, tally: Tally, expect: int | None, from_hub: bo
 def intact_manifest(parquet: Path, manifest_path: Path) -> dict[str, Any] | None:
     """The manifest if the parquet file is the one it was written for."""
     try:
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        manifest = read_json(manifest_path)
         return manifest if manifest["sha256"] == sha256_of(parquet) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # nothing there yet, or damaged: write both

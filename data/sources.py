@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from balanced_agg.data.dataset import Dataset, Row
 
+from balanced_agg.untrusted import TOO_DEEP, TOO_LARGE, bounded_memory, check_depth
+
 FORMATS = (".parquet", ".jsonl", ".json", ".csv")
 # Of the folders that `datasets` and `hf download` write; no rows in them.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -95,20 +97,29 @@ def by_hand(dataset: Dataset, error: Exception) -> str:
 
 
 def local_rows(files: list[Path]) -> Iterator[Row]:
-    """The rows of these files, a few at a time. ValueError, one line with the file's name, if one cannot be read."""
-    for file in files:
-        read = {".parquet": parquet_rows, ".csv": csv_rows}.get(file.suffix.lower(), json_rows)
-        try:
-            yield from read(file)
-        except Exception as error:  # of pyarrow, csv, json: whatever a file that is not what it seems leads to
-            raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    """The rows of these files, a few at a time. ValueError, one line with the file's name, if one cannot be read.
+
+    Until the last row, the process has as much memory as files of their size can take, and MemoryError beyond.
+    """
+    with bounded_memory(files):
+        for file in files:
+            read = {".parquet": parquet_rows, ".csv": csv_rows}.get(file.suffix.lower(), json_rows)
+            try:
+                yield from read(file)
+            except Exception as error:  # of pyarrow, csv, json: whatever a file that is not what it seems leads to
+                why = TOO_LARGE if isinstance(error, MemoryError) else " ".join(str(error).split())
+                raise ValueError(f"{file} cannot be read: {why}") from error
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
     # Buffered: DAPO-Math-17k's row groups of a million rows do not fit into memory.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as parquet:
+        if parquet.metadata.num_rows > path.stat().st_size:
+            raise ValueError(f"{parquet.metadata.num_rows} rows in {path.stat().st_size} bytes")
         for batch in parquet.iter_batches(ROWS_AT_ONCE):
-            yield from python_rows(pa.Table.from_batches([batch]))
+            for row in python_rows(pa.Table.from_batches([batch])):
+                check_depth(row)
+                yield row
 
 
 def python_rows(table: pa.Table) -> list[Row]:
@@ -189,6 +200,8 @@ def json_objects(text: str, first_line: int) -> Iterator[Row]:
         line += text.count("\n", end, start)
         try:
             value, end = JSON.raw_decode(text, start)
+        except RecursionError:
+            raise ValueError(f"line {line}: {TOO_DEEP}") from None
         except json.JSONDecodeError as error:
             at = f"line {first_line + error.lineno - 1}, column {error.colno}"
             raise ValueError(f"{at}: cut off or not JSON ({error.msg.removesuffix(' starting at')})") from error
@@ -211,7 +224,10 @@ def open_text(path: Path, newline: str) -> TextIO:
 
 
 def checked(row: Row) -> Row:
-    """The row. ValueError if it holds bytes that are not text, or half a character, which parquet cannot."""
+    """The row. ValueError if it holds bytes that are not text, or half a character, which parquet cannot, or is nested
+    more deeply than rows are.
+    """
+    check_depth(row)
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

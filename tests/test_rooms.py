@@ -8,14 +8,15 @@ ROOT = Path(__file__).parent.parent
 # Room -> the rooms that it imports from. All of them are further down, so that there is no circle. `data` is a folder
 # of the checkout and a sub-package of the wheel.
 ARROWS = {
-    "commands": {"data", "plugin", "runs", "loss", "atomic_write"},
-    "data": {"rewards", "arithmetic", "atomic_write"},
-    "plugin": {"runs", "rewards", "loss", "atomic_write"},
-    "runs": {"loss"},
+    "commands": {"data", "plugin", "runs", "loss", "atomic_write", "untrusted"},
+    "data": {"rewards", "arithmetic", "atomic_write", "untrusted"},
+    "plugin": {"runs", "rewards", "loss", "atomic_write", "untrusted"},
+    "runs": {"loss", "untrusted"},
     "rewards": {"arithmetic"},
     "arithmetic": {"atomic_write"},
     "loss": set(),
     "atomic_write": set(),
+    "untrusted": set(),
 }
 ROOMS = list(ARROWS)
 

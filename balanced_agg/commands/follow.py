@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from balanced_agg.commands.terminal import errors_in_one_line, messages
 from balanced_agg.runs import file_log
-from balanced_agg.runs.untrusted import shown
+from balanced_agg.untrusted import shown
 
 POLL_SECONDS = 0.5
 REASSURE_SECONDS = 30  # how long start-up may stay silent

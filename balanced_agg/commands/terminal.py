@@ -15,7 +15,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
-from balanced_agg.runs.untrusted import shown
+from balanced_agg.untrusted import shown
 
 
 class TextConsole(Console):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.runs.untrusted import Unreadable, opened, parse_json, shown
+from balanced_agg.untrusted import Unreadable, opened, parse_json, shown
 
 Records = list[tuple[int, dict[str, Any]]]  # (step, metrics), in the order they were written
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from balanced_agg.loss.rules import AGGREGATIONS, EQUAL_MASS, MODE_KEY
 from balanced_agg.runs.file_log import Records, is_number, merge, read_records
-from balanced_agg.runs.untrusted import Unreadable, interpolated, opened, read_yaml, select, shown
 from balanced_agg.runs.wandb_log import (
     PATH,
     WandbRun,
@@ -18,6 +17,7 @@ from balanced_agg.runs.wandb_log import (
     read_offline,
     read_online,
 )
+from balanced_agg.untrusted import Unreadable, interpolated, opened, read_yaml, select, shown
 
 ACCEPTED = (
     "a run folder (with metrics.jsonl), a .jsonl file of verl's file logger, a TensorBoard folder, a wandb offline "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.runs.file_log import Records
-from balanced_agg.runs.untrusted import DEEPEST, Unreadable, opened, parse_json
+from balanced_agg.untrusted import DEEPEST, Unreadable, opened, parse_json
 
 BLOCK, FILE_HEADER, FRAME_HEADER = 32768, 7, 7  # bytes
 MAGIC = b":W&B"

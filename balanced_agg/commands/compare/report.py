@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from balanced_agg.commands.compare.table import Table, remarks_of, run_table
-from balanced_agg.runs.untrusted import shown
+from balanced_agg.untrusted import shown
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; padding: 1rem; max-width: 62rem; }

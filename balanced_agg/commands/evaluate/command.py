@@ -21,7 +21,7 @@ from balanced_agg.commands.evaluate.target import Target, last_of_each_key, reso
 from balanced_agg.commands.overrides import override, quote_paths, value_of
 from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_lines, print_table
-from balanced_agg.runs.untrusted import read_yaml, select, shown
+from balanced_agg.untrusted import read_yaml, select, shown
 
 
 def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: bool, trusted: bool, as_json: bool) -> int:

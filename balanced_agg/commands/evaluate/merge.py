@@ -6,18 +6,16 @@ merged is one line and the exit status REFUSED.
 """
 
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 from balanced_agg.commands.terminal import messages
-from balanced_agg.runs.untrusted import opened, read_json, select, shown
 from balanced_agg.runs.wandb_log import one_line
+from balanced_agg.untrusted import bounded_memory, opened, read_json, select, shown
 
 SHARDS = "model_world_size_*_rank_*.pt"  # verl's FSDP checkpoint, one file a rank
 REFUSED = 2
-MOST_MEMORY = 4 * 2**30, 8  # bytes, and bytes for each byte of the shards
 
 
 def command(shards: Path, target: Path, trusted: bool) -> list[str]:
@@ -30,13 +28,7 @@ def command(shards: Path, target: Path, trusted: bool) -> list[str]:
 
 def merge(shards: Path, target: Path) -> None:
     """Raises ValueError for what is not as verl's checkpoints are, and whatever verl's merger raises."""
-    base, for_each = MOST_MEMORY
     files = sorted(shards.glob(SHARDS))
-    limit = base + for_each * sum(file.stat().st_size for file in files)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # whatever a caller of torch.load says
-
     ranks = select(read_json(shards / "fsdp_config.json"), "world_size")
     expected = [f"model_world_size_{ranks}_rank_{rank}.pt" for rank in range(len(files))]
     if ranks != len(files) or {file.name for file in files} != {*expected}:
@@ -90,8 +82,11 @@ def reason(error: Exception) -> str:
 
 
 def main(shards: str, target: str) -> int:
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # whatever a caller of torch.load says
     try:
-        merge(Path(shards), Path(target))
+        with bounded_memory(Path(shards).glob(SHARDS)):
+            merge(Path(shards), Path(target))
     except Exception as error:  # of verl and transformers, too
         where = "" if shards in str(error) else f"{shards} cannot be merged: "
         messages.print(f"balanced-agg evaluate: {shown(where)}{shown(one_line(error))}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.commands.overrides import value_of
-from balanced_agg.runs.untrusted import Unreadable, read_yaml, select
+from balanced_agg.untrusted import Unreadable, read_yaml, select
 
 # Of the overrides a run was trained with, those that would undo the evaluation or mean nothing in it.
 TRAINING_ONLY = re.compile(

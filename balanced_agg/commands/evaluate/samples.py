@@ -11,6 +11,7 @@ import numpy as np
 from balanced_agg.plugin.guard.scores import REASON
 from balanced_agg.runs import verl_keys
 from balanced_agg.runs.file_log import is_number, parse
+from balanced_agg.untrusted import TOO_LARGE, bounded_memory, opened
 
 FIELDS = ("acc", "response_tokens", "truncated", "grader_failed")
 
@@ -42,7 +43,8 @@ class Benchmark:
 def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]:
     """Responses asked of each problem, by data source: the column ``__rollout_n__``, or the default without one.
 
-    ValueError for a file that is no complete parquet file, or lacks a data source or a number of responses above 0.
+    ValueError for a file that is no complete parquet file, or lacks a data source or a number of responses above 0; for
+    one that takes far more memory than its size explains.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -50,8 +52,13 @@ def asked(files: Iterable[Path], default_responses: int) -> dict[str, list[int]]
     rollouts = defaultdict(list)
     for file in files:
         try:
-            has_column = "__rollout_n__" in pq.read_schema(file).names
-            table = pq.read_table(file, columns=["data_source"] + ["__rollout_n__"] * has_column).to_pydict()
+            with bounded_memory([file]), pq.ParquetFile(file) as parquet:
+                if parquet.metadata.num_rows > file.stat().st_size:
+                    raise MemoryError
+                has_column = "__rollout_n__" in parquet.schema_arrow.names
+                table = parquet.read(columns=["data_source"] + ["__rollout_n__"] * has_column).to_pydict()
+        except MemoryError:
+            raise ValueError(f"{file}, whose problems were asked, cannot be read: {TOO_LARGE}") from None
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             why = " ".join(str(error).split())
             raise ValueError(f"{file}, whose problems were asked, is no complete parquet file: {why}") from None
@@ -69,7 +76,7 @@ def read_dump(dump: Path) -> Iterator[dict[str, Any]]:
 
     ValueError for a line that is no sample. What it would have been is not known, so that no table can be made.
     """
-    with dump.open("rb") as lines:  # not splitlines, which breaks texts at U+2028, too
+    with opened(dump) as lines:  # not splitlines, which breaks texts at U+2028, too
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

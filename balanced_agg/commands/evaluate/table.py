@@ -8,7 +8,7 @@ import numpy as np
 
 from balanced_agg.commands.evaluate.samples import Benchmark
 from balanced_agg.commands.evaluate.statistics import Estimate, estimate, mean_of, pass_at
-from balanced_agg.runs.untrusted import shown
+from balanced_agg.untrusted import shown
 
 HEADER = ("benchmark", "problems", "k", "mean@k", "pass@k", "tokens", "truncated")
 MEAN = "mean"

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.refusal import Refusal
-from balanced_agg.runs.untrusted import Unreadable, read_json
+from balanced_agg.untrusted import Unreadable, read_json
 
 KEY = "actor_rollout_ref.model.path"
 

@@ -14,7 +14,7 @@ from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.checks.model import local_model, model_config
 from balanced_agg.plugin.guard import checkpoints
 from balanced_agg.plugin.refusal import Refusal
-from balanced_agg.runs.untrusted import Unreadable, read_json
+from balanced_agg.untrusted import Unreadable, read_json
 
 # What verl 0.9.1 imports for a logger; it asserts the names, but when everything runs.
 LOGGERS = {

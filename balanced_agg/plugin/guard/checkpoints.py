@@ -16,7 +16,7 @@ from typing import Any
 
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.plugin.refusal import Refusal
-from balanced_agg.runs.untrusted import Unreadable, read_json
+from balanced_agg.untrusted import Unreadable, read_json
 
 MARK = "checkpoint.json"
 # Config and tokenizer of the model, from which no run resumes. verl's merger is often told to write the weights there.

@@ -1,18 +1,24 @@
-"""What somebody else wrote, read as data: a downloaded run's config, its logs, its names.
+"""What somebody else wrote, read as data: a downloaded run's config, its logs, its names, a data set.
 
 Nothing in it reaches beyond itself: interpolations find keys of the same config and no environment variable, file or
-resolver; no tag makes an object. Reading ends within seconds and a fixed amount of memory, or in an `Unreadable`.
+resolver; no tag makes an object. Time and memory are bounded by the size of the file.
 """
 
 import json
 import os
 import re
+import resource
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 MOST_BYTES = 2**19  # of a config; verl's is 37 kB
 DEEPEST = 100  # containers in one another; Python's own functions give up at some hundreds
+TOO_DEEP = "it is nested too deeply"
+TOO_LARGE = "it takes far more memory than a file of its size should"
+MOST_MEMORY, MEMORY_FOR_A_BYTE = 2 * 2**30, 8  # bytes to read any file, and more for each byte of it
 LONGEST_NUMBER = 320  # characters, which a float's whole part may have
 LONGEST_TEXT = 10_000  # characters of a value whose interpolations are resolved
 MOST_INTERPOLATIONS = 100  # in one value, one after another
@@ -63,19 +69,46 @@ def read_json(path: Path) -> Any:
 def parse_json(text: str | bytes) -> Any:
     """ValueError for what is no JSON, or more than DEEPEST lists and objects in one another."""
     try:
-        data = level = json.loads(text)
+        data = json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    level = [level]
+        raise ValueError(TOO_DEEP) from None
+    check_depth(data)
+    return data
+
+
+def check_depth(data: Any) -> None:
+    """ValueError for more than DEEPEST lists and dictionaries in one another."""
+    level = [data]
     for _ in range(DEEPEST):
         level = [child for value in level if isinstance(value, dict | list) for child in _children(value)]
         if not level:
-            return data
-    raise ValueError("it is nested too deeply")
+            return
+    raise ValueError(TOO_DEEP)
 
 
 def _children(container: dict | list) -> Any:
     return container.values() if isinstance(container, dict) else container
+
+
+@contextmanager
+def bounded_memory(files: Iterable[Path]) -> Iterator[None]:
+    """Let this process have as much more memory as reading the files can take: MemoryError beyond, on Linux.
+
+    A file of kilobytes may hold a text of gigabytes many times.
+    """
+    limit = MOST_MEMORY + MEMORY_FOR_A_BYTE * sum(file.stat().st_size for file in files)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with suppress(OSError):  # without Linux' /proc
+        used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (_least(used + limit, *before), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _least(*limits: int) -> int:
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=resource.RLIM_INFINITY)
 
 
 def read_yaml(path: Path) -> Any:

@@ -5,7 +5,7 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
-from balanced_agg.runs.untrusted import (
+from balanced_agg.untrusted import (
     DEEPEST,
     Unreadable,
     interpolated,
