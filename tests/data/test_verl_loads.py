@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from verl.utils import tensordict_utils
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
-from tests.data.sources import BENCHMARK_ROWS, write_parquet
+from tests.data.sources import BENCHMARK_ROWS, write_jsonl, write_parquet
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -40,6 +40,21 @@ def loaded(files, tokenizer, tmp_path_factory):
     config = {"max_prompt_length": 1024, "filter_overlong_prompts_workers": 1}
     config["cache_dir"] = str(tmp_path_factory.mktemp("cache"))
     return RLHFDataset(files, tokenizer, OmegaConf.create(config))
+
+
+@pytest.mark.parametrize("name", ["rows[1]", "rows?", "*", "ro ws, {a}(b)=", 'zeilen jörg\'s "x"'])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_the_file_that_is_named_is_the_file_that_verl_reads(name, suffix, tokenizer, tmp_path):
+    rows = {}
+    for stem in (name, "rows1", "rows2"):
+        rows[stem] = [{"prompt": [{"role": "user", "content": stem}], "data_source": stem}]
+        write = write_parquet if suffix == "parquet" else write_jsonl
+        write(tmp_path / f"{stem}.{suffix}", rows[stem])
+    config = OmegaConf.create({"max_prompt_length": 1024, "filter_overlong_prompts": False, "cache_dir": str(tmp_path)})
+    files = [str(tmp_path / f"{stem}.{suffix}") for stem in (name, "rows2")]
+    dataset = RLHFDataset(files, tokenizer, config)
+    assert [row["data_source"] for row in dataset] == [name, "rows2"]
+    assert dataset.data_files == files
 
 
 def test_all_six_have_one_schema(files):
