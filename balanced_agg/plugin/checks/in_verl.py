@@ -1,15 +1,35 @@
 """The launch checks: entry point ``balanced_agg_checks`` of ``verl.plugins``, active under ``BALANCED_AGG_CHECKS=1``.
 
-They wrap the one function that the loss wraps too, verl's ``validate_config`` (plugin/launch.py).
+They wrap the function that the loss wraps too, verl's ``validate_config`` (plugin/launch.py), and the one that reads
+the data files which they have checked.
 """
+
+import glob
+from collections.abc import Callable
+from typing import Any
 
 from omegaconf import DictConfig
 
 from balanced_agg.plugin.launch import WRAPPER, at_launch
-from balanced_agg.plugin.wrapping import put_in_place, switched_on
+from balanced_agg.plugin.wrapping import Wrapper, put_in_place, switched_on
 
 SWITCH = "BALANCED_AGG_CHECKS"
-WRAPPERS = (WRAPPER,)
+
+
+def read_named_files(wrapped: Callable, dataset: Any, args: tuple, kwargs: dict) -> None:
+    """verl has `datasets` read its data files here, to which a path is a pattern: let `a[1].parquet` be that file."""
+    named = dataset.data_files
+    dataset.data_files = [glob.escape(file) for file in named]
+    try:
+        wrapped(*args, **kwargs)
+    finally:
+        dataset.data_files = named
+
+
+WRAPPERS = (
+    WRAPPER,
+    Wrapper("verl.utils.dataset.rl_dataset", "RLHFDataset._read_files_and_tokenize", ("self",), read_named_files),
+)
 
 
 def _check(config: DictConfig) -> None:
