@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tests.end_to_end.launch import ROOT
@@ -60,8 +61,8 @@ def node(number: int, folder: Path) -> Iterator[Node]:
         place.mkdir(parents=True, exist_ok=True)
     steps = [
         "mount --make-rprivate /",
-        *(f"mount --bind '{shared}' '{place}'" for shared, place in seen.items()),
-        f"mount --rbind '{own}' /tmp",
+        *(f"mount --bind {quote(str(shared))} {quote(str(place))}" for shared, place in seen.items()),
+        f"mount --rbind {quote(str(own))} /tmp",
         "ip link set lo up",
         "echo ready; exec sleep infinity",
     ]

@@ -1,9 +1,15 @@
 """A process that Ray cannot start is found in Ray's own logs, with what it said."""
 
+import signal
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import ray
 
+from balanced_agg.plugin.guard import starting
 from balanced_agg.plugin.guard.starting import DIED, died_at_start, started
 
 FAILED = (
@@ -21,7 +27,7 @@ def logs(folder: Path, said: str, errors: str = "") -> Path:
 
 def test_a_process_that_died_before_it_joined_is_found_with_its_last_words(tmp_path):
     cannot = "bash: line 1: /tmp/python: cannot execute: required file not found"
-    assert died_at_start(logs(tmp_path, FAILED, f"a warning\n{cannot}\n")) == cannot
+    assert died_at_start(logs(tmp_path, FAILED, "a warning\n" * 50 + cannot)).endswith(f"\n{cannot}")
     assert "raylet.out" in died_at_start(logs(tmp_path, FAILED))
 
 
@@ -35,6 +41,23 @@ def test_a_process_has_started_once_it_has_a_log_of_the_job(tmp_path):
     assert not started(tmp_path, "01000000")
     (tmp_path / "worker-0b-01000000-2.err").touch()
     assert started(tmp_path, "01000000")
+
+
+def test_the_driver_ends_with_what_the_process_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(starting, "starts_ray", lambda config: True)
+    monkeypatch.setattr(starting, "_logs", lambda: logs(tmp_path, FAILED, "no interpreter"))
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_job_id=lambda: "01000000"))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = signal.getsignal(starting.GIVE_UP)
+    try:
+        with pytest.raises(KeyboardInterrupt) as ended:
+            starting.watch(None)
+            threading.Event().wait(60)
+    finally:
+        signal.signal(starting.GIVE_UP, before)
+    sys.excepthook(ended.type, ended.value, ended.tb)
+    assert "Ray cannot start the run's processes:\nno interpreter" in capsys.readouterr().err
 
 
 def test_rays_own_words_are_these():
