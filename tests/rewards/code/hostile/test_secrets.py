@@ -62,5 +62,5 @@ def test_privileged_and_prying_system_calls_fail():
         "swapon": "167, b'/dev/zero', 0",
     }
     output = lines(run(CALL + "".join(f"print({name!r}, call({call}))\n" for name, call in calls.items())))
-    assert [line for line in output if not line.endswith((" EPERM", " EROFS"))] == []
+    assert [line for line in output if not line.endswith((" EPERM", " ENOSYS"))] == []
     assert len(output) == len(calls)
