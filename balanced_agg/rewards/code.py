@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from balanced_agg.rewards import sandbox, sandbox_fusion
+from balanced_agg.rewards import places, sandbox, sandbox_fusion
 from balanced_agg.rewards.code_blocks import last_program
 from balanced_agg.rewards.errors import GraderFailed
 from balanced_agg.rewards.sandbox import Limits
 
-TEST_SECONDS = 6.0  # LiveCodeBench's own limit
+# Of a program's own time, in which it runs or sleeps: how long it waits for a core is no fault of its own.
+TEST_SECONDS = 6.0  # LiveCodeBench's limit, by the clock
 PROGRAM_SECONDS = 180.0  # over all tests; LiveCodeBench has none but the tests' together
 # Of one call of `grade_code`, all waiting included. reward.timeout must be longer; 300 is its default.
 GRADE_SECONDS = 290.0
@@ -41,15 +42,17 @@ def grade_code(
     take more than PROGRAM_SECONDS together fail. With `sandbox_fusion_url` programs run there and nowhere else, under
     the limits of that service, at most `sandbox_fusion_max_concurrent` at once for each process.
 
-    Only what a program runs counts against it. It waits once for a free place, which it keeps for all its tests; and
-    no test starts so late that the call could take more than GRADE_SECONDS. So it is the program that fails, by
-    PROGRAM_SECONDS, or the grader, by waiting: a `reward.timeout` above GRADE_SECONDS strikes neither.
+    Only what a program runs or sleeps counts against it. It waits once for a core, which it keeps for all its tests and
+    shares with no other program; and no test starts so late that the call could take more than GRADE_SECONDS. So it is
+    the program that fails, by its own time, or the grader, by waiting, also for a core that others than programs use: a
+    `reward.timeout` above GRADE_SECONDS strikes neither.
 
     ValueError for a ground truth that holds no tests, for a number of `sandbox_fusion_max_concurrent` or
     `sandbox_fusion_memory_mb` below 1, and where there is no sandbox (see `sandbox.check_sandbox`).
     GraderFailed if the sandbox or the service failed, not the program, or the time was spent waiting for them.
     """
-    last_start = time.monotonic() + GRADE_SECONDS - sandbox.START_SECONDS - TEST_SECONDS
+    end = time.monotonic() + GRADE_SECONDS
+    last_start = end - sandbox.START_SECONDS - TEST_SECONDS
     for key, number in (
         ("sandbox_fusion_max_concurrent", sandbox_fusion_max_concurrent),
         ("sandbox_fusion_memory_mb", sandbox_fusion_memory_mb),
@@ -65,17 +68,18 @@ def grade_code(
         execute = partial(sandbox_fusion.execute, url=sandbox_fusion_url)
         memory_bytes = sandbox_fusion_memory_mb * 2**20
     else:
-        place = sandbox.place(last_start)
+        place = places.place(last_start)
         execute = partial(sandbox.execute, allow_unsandboxed=allow_unsandboxed_code)
         memory_bytes = Limits.memory_bytes
     script = f"{RUNNER}\n\nrun({program!a}, {fn_name!r})\n"
     seconds = 0.0
-    with place:
+    with place as core:
         for number, (stdin, expected) in enumerate(tests):
             if time.monotonic() > last_start:
                 raise GraderFailed(f"no time was left after {number} of {len(tests)} tests, which took {seconds:.0f} s")
             # An output of more than twice the expected length is wrong, whatever its white space.
-            limits = Limits(TEST_SECONDS, memory_bytes, output_bytes=2**20 + 2 * len(json.dumps(expected)))
+            output_bytes = 2**20 + 2 * len(json.dumps(expected))
+            limits = Limits(TEST_SECONDS, memory_bytes, output_bytes, core, end)
             execution = execute(script, stdin.encode(), limits)
             seconds += execution.seconds
             if not execution.completed or seconds > PROGRAM_SECONDS:

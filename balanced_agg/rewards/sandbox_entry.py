@@ -1,19 +1,26 @@
 """What the sandbox starts: gives up the last privileges, sets the limits, reports ready, runs the script.
 
-Arguments: the file descriptor of the script, the uid to run as ("" keeps it), directories of further packages, then
-NAME=VALUE for each RLIMIT_NAME. Imports only the standard library, because nothing else is there.
+Arguments: the file descriptor of the script, the uid to run as ("" keeps it), directories of further packages, whether
+to do without huge pages ("" does not), then NAME=VALUE for each RLIMIT_NAME. Imports only the standard library, because
+nothing else is there.
 """
 
 import os
 import resource
 import sys
 
+PR_SET_THP_DISABLE = 41
 
-def main(script_fd: str, uid: str, packages: str, *limits: str) -> None:
+
+def main(script_fd: str, uid: str, packages: str, small_pages: str, *limits: str) -> None:
     if uid:
         os.setgroups([])
         os.setresgid(int(uid), int(uid), int(uid))
         os.setresuid(int(uid), int(uid), int(uid))
+    if small_pages:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     for limit in limits:
         name, value = limit.split("=")
         number = getattr(resource, f"RLIMIT_{name}")

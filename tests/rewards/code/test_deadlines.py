@@ -10,7 +10,7 @@ import pytest
 
 from balanced_agg.plugin.checks.rewards import check_graders, check_reward_options
 from balanced_agg.plugin.guard.faults import DEFAULT_TIMEOUT_SECONDS
-from balanced_agg.rewards import code, sandbox, sandbox_fusion
+from balanced_agg.rewards import code, places, sandbox, sandbox_fusion
 from balanced_agg.rewards.code import GRADE_SECONDS, PROGRAM_SECONDS, TEST_SECONDS, grade_code
 from balanced_agg.rewards.errors import GraderFailed
 from balanced_agg.rewards.sandbox import START_SECONDS, Execution
@@ -42,15 +42,15 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in (code, sandbox, sandbox_fusion):
+    for module in (code, places, sandbox_fusion):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
 
 @pytest.fixture
 def one_place(monkeypatch, tmp_path):
-    monkeypatch.setattr(sandbox.os, "sched_getaffinity", lambda pid: {0})
-    monkeypatch.setattr(sandbox.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(places.os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path))
 
 
 def runs_for(monkeypatch, clock, start_seconds, test_seconds):
@@ -73,7 +73,7 @@ def test_no_call_takes_longer_than_it_says_whatever_starts_tests_and_waits_take(
     clock, one_place, monkeypatch, start_seconds, test_seconds, waited
 ):
     ran = runs_for(monkeypatch, clock, start_seconds, test_seconds)
-    busy = sandbox.place(LONG)
+    busy = places.place(LONG)
     busy.__enter__()
     clock.on_sleep = lambda: clock.now >= waited and busy.__exit__(None, None, None)
     try:
@@ -85,7 +85,7 @@ def test_no_call_takes_longer_than_it_says_whatever_starts_tests_and_waits_take(
 
 def test_waiting_for_a_place_does_not_count_against_a_program(clock, one_place, monkeypatch):
     ran = runs_for(monkeypatch, clock, 0.05, 1.0)
-    busy = sandbox.place(LONG)
+    busy = places.place(LONG)
     busy.__enter__()
     clock.on_sleep = lambda: clock.now > 100 and busy.__exit__(None, None, None)
     assert grade_code(PROGRAM, truth(100))  # waiting and tests together take longer than PROGRAM_SECONDS
@@ -95,15 +95,15 @@ def test_waiting_for_a_place_does_not_count_against_a_program(clock, one_place, 
 def test_a_program_waits_once_and_keeps_its_place_for_all_its_tests(clock, one_place, monkeypatch):
     ran = runs_for(monkeypatch, clock, 0.0, 1.0)
     looks = []
-    free_place = sandbox._free_place
-    monkeypatch.setattr(sandbox, "_free_place", lambda: looks.append(len(ran)) or free_place())
+    free_core = places._free_core
+    monkeypatch.setattr(places, "_free_core", lambda: looks.append(len(ran)) or free_core())
     assert grade_code(PROGRAM, truth(5)) and grade_code(PROGRAM, truth(3))
     assert looks == [0, 5]
 
 
 def test_who_waits_in_vain_is_a_failed_grader_in_time(clock, one_place, monkeypatch):
     ran = runs_for(monkeypatch, clock, 0.0, 1.0)
-    with sandbox.place(LONG), pytest.raises(GraderFailed, match=r"free.*reward\.num_workers"):
+    with places.place(LONG), pytest.raises(GraderFailed, match=r"free.*reward\.num_workers"):
         grade_code(PROGRAM, truth(1))
     assert not ran and clock.now <= GRADE_SECONDS
     assert grade_code(PROGRAM, truth(1))  # the place is free again

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from balanced_agg.rewards import code, sandbox
+from balanced_agg.rewards import bubblewrap, code, places, sandbox
 from balanced_agg.rewards.code import grade_code, same_text
 from balanced_agg.rewards.errors import GraderFailed
 
@@ -237,8 +237,8 @@ def test_without_bubblewrap_nothing_runs_and_the_error_says_what_to_do(no_sandbo
 
 
 def test_a_sandbox_without_the_packages_that_programs_import_is_none(monkeypatch):
-    monkeypatch.setattr(sandbox, "PACKAGES", ("numpy", "no_such_package"))
-    monkeypatch.setattr(sandbox, "_package_folders", sandbox._package_folders.__wrapped__)
+    for module in (bubblewrap, sandbox):
+        monkeypatch.setattr(module, "PACKAGES", ("numpy", "no_such_package"))
     assert "pip install no_such_package" in sandbox._sandbox_problem.__wrapped__()
 
 
@@ -266,16 +266,16 @@ def test_many_threads_grade_at_once():
 
 
 def test_no_more_sandboxes_run_at_once_than_there_are_cores(monkeypatch):
-    monkeypatch.setattr(sandbox.os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(places.os, "sched_getaffinity", lambda pid: {0, 1})
     lock, running, most = threading.Lock(), [0], [0]
     real = sandbox._execute
 
-    def counted(*args):
+    def counted(*args, **kwargs):
         with lock:
             running[0] += 1
             most[0] = max(most[0], running[0])
         try:
-            return real(*args)
+            return real(*args, **kwargs)
         finally:
             with lock:
                 running[0] -= 1

@@ -1,6 +1,11 @@
 """A hostile program reads and writes no file of this machine."""
 
+import os
 import secrets
+import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 from balanced_agg.rewards import code
@@ -71,3 +76,46 @@ def test_what_the_grader_sends_cannot_be_changed():
         stdin=b"as sent",
     )
     assert lines(execution) == ["as sent"]
+
+
+def link_or_copy(source, target):
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+def test_of_an_interpreter_in_a_home_no_other_file_of_the_home_is_there(tmp_path):
+    """It is this one, installed as by `./configure --prefix=$HOME`, with secrets beside and among its files."""
+    home, library = tmp_path / "home", Path("lib", f"python{sysconfig.get_python_version()}")
+    executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    for folder in ("bin", library, library / "site-packages", ".ssh", "lib/private"):
+        (home / folder).mkdir(parents=True)
+    shutil.copy(executable, home / "bin")
+    left_out = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "ensurepip", "lib2to3")
+    shutil.copytree(Path(os.__file__).parent, home / library, False, left_out, link_or_copy, dirs_exist_ok=True)
+    for part in executable.parents[1].glob("lib/libpython*"):
+        (home / "lib" / part.name).symlink_to(part)
+    secret = [home / path for path in (".ssh/id_rsa", "lib/private/token", "notes", library / "site-packages/url.json")]
+    for file in secret:
+        file.write_text("secret")
+    script = f"""
+import os, sys
+print(*[path for path in {[str(file) for file in secret]} if os.path.exists(path)])
+print(*sorted(os.listdir({str(home)!r})), *sorted(os.listdir({str(home / "lib")!r})), flush=True)
+import ctypes, decimal, json, sqlite3, ssl, numpy, sortedcontainers
+print(sys.prefix, numpy.linalg.inv(numpy.eye(2))[0, 0])
+"""
+    run_it = (
+        "import sys\nfrom balanced_agg.rewards.sandbox import *\ncheck_sandbox()\n"
+        "sys.stdout.buffer.write(execute(sys.argv[1], b'', Limits(60.0)).output)"
+    )
+    done = subprocess.run(
+        [home / "bin" / executable.name, "-c", run_it, script],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    there, listed, works, _ = done.stdout.split("\n")
+    assert (there, works) == ("", f"{home} 1.0"), done.stderr
+    assert listed.startswith("bin lib ") and "private" not in listed

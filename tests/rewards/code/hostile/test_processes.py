@@ -8,6 +8,7 @@ import time
 import pytest
 
 from balanced_agg.rewards import sandbox
+from balanced_agg.rewards.program_time import ProgramTime
 from tests.rewards.code.hostile.outside import CALL, Watch, lines, processes_named, run, run_watched
 
 
@@ -153,7 +154,7 @@ def test_when_the_grader_is_killed_its_sandboxes_die():
 
 @pytest.mark.slow
 def test_processor_time_is_bounded_too(monkeypatch):
-    monkeypatch.setattr(sandbox, "_status", lambda process, deadline: process.wait())
+    monkeypatch.setattr(ProgramTime, "look", lambda self: 0.0)
     assert not run("import os\nos.closerange(0, 3)\nwhile True: pass", seconds=1.0).completed
 
 
