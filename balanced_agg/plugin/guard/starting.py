@@ -59,7 +59,7 @@ def started(logs: Path, job: str) -> bool:
 def died_at_start(logs: Path) -> str | None:
     """The last lines of a process that died before it joined Ray, or where to look; None if none has died."""
     said, errors = logs / "raylet.out", logs / "raylet.err"
-    if not any(all(part in line for part in DIED) for line in said.read_text(errors="replace").splitlines()):
+    if not any(all(part in line for part in DIED) for line in said.read_text(errors="replace").split("\n")):
         return None
-    last = "\n".join(errors.read_text(errors="replace").strip().splitlines()[-LAST_LINES:])
+    last = "\n".join(errors.read_text(errors="replace").strip().split("\n")[-LAST_LINES:])
     return last or f"they end before they say anything; see {said}"
