@@ -4,6 +4,7 @@ Hydra's grammar has its own meaning for ``,()[]{}=:'"``, spaces at the ends and 
 of ASCII. Any of these may be in a path.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,7 +52,7 @@ def quote_paths(arguments: Sequence[str], folder: Path) -> list[str]:
 
 def _quote_path(argument: str, folder: Path) -> str:
     key, _, value = argument.partition("=")
-    is_path = value.startswith("/") or (value and (folder / value).exists())
+    is_path = value.startswith("/") or (value and os.path.exists(folder / value))  # noqa: PTH110 (False for any error)
     if argument.startswith("-") or not is_path:
         return argument
     try:

@@ -22,7 +22,7 @@ def run(recipe: str, overrides: Sequence[str]) -> NoReturn:
     """Become the training process, in the working directory of runs."""
     with errors_in_one_line("train", OSError):
         check_recipe_name(recipe)
-        if starts_ray(os.environ) and "--cfg" not in overrides:
+        if starts_ray(os.environ) and not {"--cfg", "-c"} & {given.partition("=")[0] for given in overrides}:
             make_token()
     verl = command(recipe, overrides)
     os.chdir(root())
@@ -55,7 +55,7 @@ def environment(exported: Mapping[str, str]) -> dict[str, str]:
 
 
 def starts_ray(exported: Mapping[str, str]) -> bool:
-    """Whether the run starts a Ray of its own, or joins one that its config or `ray start` names."""
+    """Whether the environment names no cluster: the run starts a Ray of its own, unless its config has it join one."""
     return exported.get("RAY_ADDRESS") in (None, "", "local")
 
 
@@ -66,8 +66,8 @@ def make_token() -> None:
     file = auth_token.create()
     if auth_token.others_can_read(file):
         messages.print(
-            f"balanced-agg train: others can read {file}, with which Ray's processes here know each other, so they can "
-            "run code as you; a run that starts while no other does makes a new one"
+            f"balanced-agg train: others can read {file}, the token by which they could run code as you; it stays, for "
+            "the Ray that runs here with it; a run that starts once that has ended makes a new one"
         )
 
 

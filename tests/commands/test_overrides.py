@@ -60,6 +60,8 @@ def test_a_path_that_is_typed_is_a_path(tmp_path, monkeypatch, name):
         "a='/b c'",
         "a=/${b}/c",
         "+a=1",
+        "a=" + 300 * "ö",
+        "a=ö\0",
         "a=ö",
     ],
 )
