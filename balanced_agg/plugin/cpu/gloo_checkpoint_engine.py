@@ -14,6 +14,8 @@ from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 from verl.workers.rollout.utils import ensure_async_iterator
 
+from balanced_agg.plugin.cpu.store import open_store
+
 NOT_IN_GROUP = -1
 
 
@@ -38,7 +40,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         if not self.is_master:
             return None
         host = ray.util.get_node_ip_address()
-        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        self._store = open_store(host)
         return host, self._store.port
 
     @classmethod

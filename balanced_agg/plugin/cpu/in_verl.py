@@ -24,6 +24,7 @@ from balanced_agg.plugin.cpu import cpu_is_chosen, fork_server
 from balanced_agg.plugin.cpu import device as cpu_device
 from balanced_agg.plugin.cpu.log_probs import log_probs_of
 from balanced_agg.plugin.cpu.micro_batches import cut_by_length
+from balanced_agg.plugin.cpu.store import open_store
 from balanced_agg.plugin.launch import quoted_interpreter
 from balanced_agg.plugin.wrapping import Wrapper, put_in_place
 
@@ -112,10 +113,18 @@ class PlatformCPU(PlatformBase):
         return None
 
 
+stores: list[torch.distributed.TCPStore] = []  # of this process, for as long as it lives
+
+
 def _join_process_group(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
     """verl asks torch for the backend ``cpu:gloo,cpu:gloo``, which torch refuses: ask for gloo."""
 
     def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
+        if "MASTER_ADDR" in os.environ and not torch.distributed.is_initialized():
+            # torch's rank 0 would open the store on all interfaces. To torch, this one is torchrun's.
+            os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+            if os.environ["RANK"] == "0":
+                stores.append(open_store(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
         wrapped(timeout_second, backend or "gloo")
         # Only training ranks come here. While they work the other processes wait, so the ranks share all cores,
         # whatever OMP_NUM_THREADS holds the others to.
