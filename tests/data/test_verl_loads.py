@@ -44,14 +44,16 @@ def loaded(files, tokenizer, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["rows[1]", "rows?", "*", "ro ws, {a}(b)=", 'zeilen jörg\'s "x"'])
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
-def test_the_file_that_is_named_is_the_file_that_verl_reads(name, suffix, tokenizer, tmp_path):
-    rows = {}
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_file_that_is_named_is_the_file_that_verl_reads(name, suffix, linked, tokenizer, tmp_path):
+    rows, folder = {}, tmp_path / "[folder]"
+    folder.symlink_to(tmp_path) if linked else folder.mkdir()
     for stem in (name, "rows1", "rows2"):
         rows[stem] = [{"prompt": [{"role": "user", "content": stem}], "data_source": stem}]
         write = write_parquet if suffix == "parquet" else write_jsonl
-        write(tmp_path / f"{stem}.{suffix}", rows[stem])
+        write(folder / f"{stem}.{suffix}", rows[stem])
     config = OmegaConf.create({"max_prompt_length": 1024, "filter_overlong_prompts": False, "cache_dir": str(tmp_path)})
-    files = [str(tmp_path / f"{stem}.{suffix}") for stem in (name, "rows2")]
+    files = [str(folder / f"{stem}.{suffix}") for stem in (name, "rows2")]
     dataset = RLHFDataset(files, tokenizer, config)
     assert [row["data_source"] for row in dataset] == [name, "rows2"]
     assert dataset.data_files == files

@@ -5,6 +5,7 @@ the data files which they have checked.
 """
 
 import glob
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,8 @@ SWITCH = "BALANCED_AGG_CHECKS"
 def read_named_files(wrapped: Callable, dataset: Any, args: tuple, kwargs: dict) -> None:
     """verl has `datasets` read its data files here, to which a path is a pattern: let `a[1].parquet` be that file."""
     named = dataset.data_files
-    dataset.data_files = [glob.escape(file) for file in named]
+    # Where a link is, `datasets` looks for no pattern.
+    dataset.data_files = [glob.escape(os.path.realpath(file)) for file in named]
     try:
         wrapped(*args, **kwargs)
     finally:
