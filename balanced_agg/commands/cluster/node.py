@@ -9,6 +9,7 @@ the run (Slurm's time limit), continues when a node is lost, exits with 0 if a n
 """
 
 import os
+import re
 import socket
 import sys
 import time
@@ -22,8 +23,11 @@ RETRY_SECONDS = 0.5
 
 
 def head(ip: str | None, port: int, dashboard_port: int, ray_options: Sequence[str]) -> NoReturn:
-    """Become the head; ValueError for a token that is exported, or that others can read."""
+    """Become the head; ValueError for a token that is exported, or that others can read, and for some paths."""
     refuse_exported_token()
+    if re.search(r"[^\w@%+=:,./-]", sys.executable):
+        # Ray starts its client server by a command line without quotes, and the head ends with that.
+        raise ValueError(f"Ray starts no head from {sys.executable}; move it to a path without spaces")
     auth_token.create()
     file = auth_token.require()
     if ip is None:

@@ -79,6 +79,14 @@ def test_the_head_finds_an_address_of_its_own(become):
     assert address == ray.util.get_node_ip_address() and f"--dashboard-host={address}" in options
 
 
+def test_a_head_that_ray_would_end_at_once_is_refused(become, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/home/jörg/bin/python")
+    become("head", "--node-ip-address=10.1.2.3")
+    monkeypatch.setattr(sys, "executable", "/a space/bin/python")
+    result = start("head", "--node-ip-address=10.1.2.3")
+    assert result.exit_code == 1 and "no head from /a space/bin/python" in result.stderr
+
+
 def test_a_worker_joins_a_head_that_listens_and_has_no_dashboard(become, token, listening):
     node.auth_token.create()
     options, environment = become("worker", f"127.0.0.1:{listening}", "--num-gpus=8")
