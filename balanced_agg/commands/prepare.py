@@ -15,6 +15,7 @@ from balanced_agg.data.prepare import Prepared, named, prepare
 from balanced_agg.data.registry import CHOICES, about, chosen
 from balanced_agg.data.smollm2_135m import write_model
 from balanced_agg.data.sources import HubUnavailable
+from balanced_agg.untrusted import shown
 
 USAGE_ERROR, FAILED = 2, 1
 # What recipes need besides data sets, each prepared by itself.
@@ -49,10 +50,12 @@ def run(
             for done in job():
                 prepared.append(done)
                 for line in remarks(done):
-                    messages.print(f"[bold]{name}[/]: {escape(line)}", markup=True)
+                    messages.print(f"[bold]{name}[/]: {escape(shown(line))}", markup=True)
         except (HubUnavailable, ValueError, OSError, ImportError) as error:
-            failed[name] = str(error)
-            messages.print(f"[bold red]{name}[/]: {escape(str(error))}", markup=True)
+            failed[name] = (
+                str(error) if isinstance(error, HubUnavailable) else shown(error)
+            )  # says what to do, in lines
+            messages.print(f"[bold red]{name}[/]: {escape(failed[name])}", markup=True)
     if as_json:
         results = [done.manifest | {"path": str(done.path), "wrote": done.wrote} for done in prepared]
         print_json({"prepared": results, "failed": failed})

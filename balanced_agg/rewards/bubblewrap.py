@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+START_SECONDS = 60.0  # for an interpreter to start, in a sandbox or not
 ENTRY = Path(__file__).with_name("sandbox_entry.py")
 ENTRY_INSIDE = "/sandbox_entry.py"
 PARTS = Path(__file__).with_name("interpreter_parts.py")
@@ -30,7 +31,7 @@ SEPARATE = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", 
 def bubblewrap(filter_fd: int) -> list[str]:
     """The command, without what it is to run, of a sandbox under the seccomp filter in this file descriptor.
 
-    subprocess.CalledProcessError if the interpreter cannot say what it needs.
+    subprocess.SubprocessError if the interpreter cannot say what it needs.
     """
     mounts = _mounts()
     # Directories that bwrap makes on its own for a mount may be closed to other users.
@@ -73,7 +74,9 @@ def _executable() -> Path:
 def _parts() -> dict[str, list[str]]:
     """What `interpreter_parts` says of the interpreter."""
     command = [*python_command(), str(PARTS), packages_outside(), *PACKAGES]
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=ENVIRONMENT, check=True)
+    done = subprocess.run(
+        command, capture_output=True, stdin=subprocess.DEVNULL, env=ENVIRONMENT, check=True, timeout=START_SECONDS
+    )
     return json.loads(done.stdout)
 
 

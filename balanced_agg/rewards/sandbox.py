@@ -46,6 +46,7 @@ from balanced_agg.rewards.bubblewrap import (
     ENVIRONMENT,
     PACKAGES,
     PACKAGES_INSIDE,
+    START_SECONDS,
     bubblewrap,
     package_folders,
     packages_outside,
@@ -59,7 +60,6 @@ from balanced_agg.rewards.seccomp import MACHINES, seccomp_filter
 logger = logging.getLogger(__name__)
 
 ALLOW_UNSANDBOXED = "reward.custom_reward_function.reward_kwargs.allow_unsandboxed_code=True"
-START_SECONDS = 60.0  # for bwrap and the interpreter to start
 LOOK_SECONDS = 0.05  # between two looks at what a program has used
 THREADS = 64
 DESCRIPTORS = 32
@@ -138,8 +138,8 @@ def _sandbox_problem() -> str | None:
     try:
         execution = _execute(probe, b"", Limits(seconds=START_SECONDS), sandboxed=True)
         failure = None if execution.output == b"works\n" else execution
-    except subprocess.CalledProcessError as error:
-        return f"the interpreter does not say what it needs ({error}: {error.stderr[-500:].decode(errors='replace')})"
+    except subprocess.SubprocessError as error:
+        return f"the interpreter does not say what it needs ({error}: {(error.stderr or b'')[-500:]!r})"
     except GraderFailed as error:
         failure = error
     return failure and (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from balanced_agg.loss.rules import AGGREGATIONS, EQUAL_MASS, MODE_KEY
 from balanced_agg.runs.file_log import Records, is_number, merge, read_records
@@ -75,7 +76,7 @@ class Run:
         """Name of each benchmark it was validated on -> metric; a benchmark is a source and its mean@k."""
         metrics = {metric for logged in self.steps.values() for metric in logged}
         found = {metric: BENCHMARK.fullmatch(metric) for metric in sorted(metrics, reverse=True)}
-        named = {f"{match['source']} {match['measure']}": metric for metric, match in found.items() if match}
+        named = {as_name(f"{match['source']} {match['measure']}"): metric for metric, match in found.items() if match}
         return dict(sorted(named.items()))  # where there are acc and reward, acc came last
 
     @property
@@ -278,6 +279,6 @@ def identify(name: str, config: Any = None) -> tuple[str, str, int]:
 
 
 def as_name(text: Any) -> str:
-    """What can be shown in a table and a picture."""
+    """What can be shown in a table and a picture. A checksum stands in place of the end of a long one."""
     name = shown(text)
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…{crc32(name.encode()):08x}"

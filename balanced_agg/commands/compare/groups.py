@@ -11,6 +11,7 @@ from balanced_agg.loss.rules import mode_name
 from balanced_agg.runs.run import BENCHMARK, Run
 
 MEAN = "mean"
+MOST_REMARKS = 100  # of one kind
 
 
 class Quantity(NamedTuple):
@@ -110,7 +111,7 @@ def setting(name: str, runs: Sequence[Run]) -> Setting:
             f"Rewards on {', '.join(rewards)} come without acc: what is called accuracy there is the mean reward."
         )
     remarks += unequal_seeds(groups) + not_logged(runs, benchmarks)
-    remarks += [f"The configs differ: {sentence}." for sentence in differences(runs)]
+    remarks += at_most([f"The configs differ: {sentence}." for sentence in differences(runs)], "keys differ")
     if without := [run.name for run in runs if run.config is None]:
         remarks.append(f"No config to compare with the others': {', '.join(without)}.")
     return Setting(name, benchmarks, groups, short, remarks)
@@ -148,6 +149,12 @@ def cut_short(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return short, remarks
 
 
+def at_most(remarks: list[str], of_others: str) -> list[str]:
+    """The first MOST_REMARKS of one kind, and how many others there are."""
+    others = len(remarks) - MOST_REMARKS
+    return remarks if others <= 0 else [*remarks[:MOST_REMARKS], f"{others} further {of_others}."]
+
+
 def unequal_seeds(groups: dict[str, list[Run]]) -> list[str]:
     seeds = {mode: [run.seed for run in group] for mode, group in groups.items()}
     if len(set(map(tuple, seeds.values()))) == 1:
@@ -159,11 +166,13 @@ def unequal_seeds(groups: dict[str, list[Run]]) -> list[str]:
 def not_logged(runs: Sequence[Run], benchmarks: dict[str, str]) -> list[str]:
     """Remarks on what only some runs logged; the quantities that none logged are told where pictures are made."""
     remarks = []
+    logged_by = [(run.name, run.benchmarks) for run in runs]
     for name, metric in benchmarks.items():
-        if without := [run.name for run in runs if run.benchmarks.get(name) != metric]:
+        if without := [run for run, found in logged_by if found.get(name) != metric]:
             remarks.append(
                 f"{name} was not logged by {', '.join(without)}, which therefore has no mean over benchmarks."
             )
+    remarks = at_most(remarks, "benchmarks were not logged by all")
     for quantity in QUANTITIES:
         without = [run.name for run in runs if not quantity.of(run)]
         if without and len(without) < len(runs):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 from balanced_agg.commands.compare.groups import MEAN, QUANTITIES, Quantity, Setting
@@ -13,6 +14,7 @@ from balanced_agg.runs.run import Run
 DPI = 150
 CUT_SHORT = ", cut short"
 LONGEST_NAME = 150  # characters of a file's name
+MOST_BENCHMARKS = 30  # with a picture of their own
 SMOOTHED_FROM, WINDOW = 201, 11  # steps
 OVERVIEW = ("validation_accuracy", "response_length", "length_gap", "positive_share")
 
@@ -23,7 +25,10 @@ def drawable(settings: Sequence[Setting]) -> tuple[list[Quantity], list[str]]:
     candidates = [*accuracies(settings), *QUANTITIES]
     drawn = [quantity for quantity in candidates if any(map(quantity.of, runs))]
     absent = [quantity.name.replace("_", " ") for quantity in candidates if quantity not in drawn]
-    return drawn, [f"No picture of {', '.join(absent)}: no run logged it."] if absent else []
+    remarks = [f"No picture of {', '.join(absent)}: no run logged it."] if absent else []
+    if (others := len({name for setting in settings for name in setting.benchmarks}) - MOST_BENCHMARKS) > 0:
+        remarks.append(f"No picture of {others} further benchmarks: at most {MOST_BENCHMARKS} have one each.")
+    return drawn, remarks
 
 
 def accuracies(settings: Sequence[Setting]) -> Iterator[Quantity]:
@@ -42,12 +47,13 @@ def accuracies(settings: Sequence[Setting]) -> Iterator[Quantity]:
     yield Quantity("validation_accuracy", f"validation accuracy, %\n{which}".strip(), percent)
     if MEAN in over:
         names: set[str] = set()
-        for benchmark in dict.fromkeys(benchmark for setting in settings for benchmark in setting.benchmarks):
+        benchmarks = dict.fromkeys(benchmark for setting in settings for benchmark in setting.benchmarks)
+        for benchmark in islice(benchmarks, MOST_BENCHMARKS):
             name = f"validation_accuracy-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', benchmark)[:LONGEST_NAME]}"
             while name in names:  # of two that differ in other characters, or far behind
                 name += "_"
             names.add(name)
-            yield Quantity(name, f"validation accuracy, %\n{benchmark}", partial(percent, row=benchmark))
+            yield Quantity(name, f"validation accuracy, %\n{benchmark[:LONGEST_NAME]}", partial(percent, row=benchmark))
 
 
 def over_seeds(curves: Sequence[Any]) -> Any:

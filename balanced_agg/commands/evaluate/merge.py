@@ -88,7 +88,7 @@ def main(shards: str, target: str) -> int:
         with bounded_memory(Path(shards).glob(SHARDS)):
             merge(Path(shards), Path(target))
     except Exception as error:  # of verl and transformers, too
-        where = "" if shards in str(error) else f"{shards} cannot be merged: "
+        where = "" if shards in str(error) else f"{shards} cannot be merged: {type(error).__name__}: "
         messages.print(f"balanced-agg evaluate: {shown(where)}{shown(one_line(error))}")
         return REFUSED
     return 0

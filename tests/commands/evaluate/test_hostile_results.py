@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from balanced_agg.commands.cli import app
-from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.recorded import recorded_run
+from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.table import markdown, remarks, summarize
 from tests.commands.evaluate.conftest import SAMPLE
 from tests.composed import write_rows

