@@ -134,12 +134,10 @@ def read_yaml(path: Path) -> Any:
                 raise ValueError(f"line {event.start_mark.line + 1} is nested too deeply")
         return yaml.load(text, loader)
     except Exception as error:  # of YAML, and of its constructors by what a tag is put on
-        told, mark = (
-            (getattr(error, name, None) for name in ("context", "problem")),
-            getattr(error, "problem_mark", None),
-        )
-        what = ", ".join(filter(None, told)) or str(error).partition("\n")[0]
-        raise Unreadable(f"{path} cannot be read: {what}{f', line {mark.line + 1}' if mark else ''}") from None
+        context, problem, mark = (getattr(error, name, None) for name in ("context", "problem", "problem_mark"))
+        line = f"line {mark.line + 1}" if mark else None
+        what = ", ".join(filter(None, (context, problem, line))) or str(error).partition("\n")[0]
+        raise Unreadable(f"{path} cannot be read: {what}") from None
 
 
 def _loader() -> type:

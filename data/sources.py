@@ -117,9 +117,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         if parquet.metadata.num_rows > path.stat().st_size:
             raise ValueError(f"{parquet.metadata.num_rows} rows in {path.stat().st_size} bytes")
         for batch in parquet.iter_batches(ROWS_AT_ONCE):
-            for row in python_rows(pa.Table.from_batches([batch])):
-                check_depth(row)
-                yield row
+            yield from python_rows(pa.Table.from_batches([batch]))
 
 
 def python_rows(table: pa.Table) -> list[Row]:

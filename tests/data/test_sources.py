@@ -194,6 +194,17 @@ def test_unreadable_file_is_named(tmp_path, name, content):
         list(local_rows([path]))
 
 
+@pytest.mark.parametrize("depth", [101, 400, 2000])
+def test_columns_nested_beyond_any_use_are_an_error(tmp_path, depth):
+    kind = pa.int64()
+    for _ in range(depth):
+        kind = pa.list_(kind)
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"a": pa.nulls(300, kind)}), path)
+    with pytest.raises(ValueError, match=r"rows.parquet cannot be read: .*too deeply nested"):
+        list(local_rows([path]))
+
+
 def test_empty_file_has_no_rows(tmp_path):
     assert list(local_rows([write_jsonl(tmp_path / "rows.jsonl", [])])) == []
 

@@ -24,7 +24,7 @@ SWITCHES = re.compile(r"trust_remote_code|allow_|env_vars|engine_kwargs")
 # Keys whose value may be a word; the first five choose a config file of ours.
 WORDS = re.compile(
     r"hardware|aggregation|model|train_data|cluster|arithmetic\.regime|trainer\.device|data\.(prompt_key|truncation)"
-    r"|actor_rollout_ref\.rollout\.(name|mode|dtype)"
+    r"|actor_rollout_ref\.rollout\.(name|mode|dtype|checkpoint_engine\.backend)"
 )
 WORD = re.compile(r"[\w-][\w.-]*")
 PATHS = re.compile(r"data\.val_files|arithmetic\.dir")
