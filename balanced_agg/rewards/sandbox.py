@@ -180,16 +180,14 @@ def _execute(script: str, stdin: bytes, limits: Limits, sandboxed: bool) -> Exec
 
 @contextmanager
 def _starts_on(core: int | None) -> Iterator[None]:
-    """What this thread starts meanwhile stays on this core, unless that is None, or is taken from this process."""
+    """What this thread starts meanwhile stays on this core, unless that is None, or is no longer this process's."""
     cores = os.sched_getaffinity(0)
-    if core is not None:
-        with suppress(OSError):
-            os.sched_setaffinity(0, {core})
+    with suppress(OSError):
+        os.sched_setaffinity(0, cores if core is None else {core})
     try:
         yield
     finally:
-        if core is not None:
-            os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, cores)
 
 
 def _wait_until_ready(process: subprocess.Popen) -> bytearray:
@@ -268,7 +266,7 @@ def _program(bubblewrap: subprocess.Popen) -> int | None:
 def _child(pid: int) -> int | None:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return None
     return int(children[0]) if children else None
 
