@@ -39,6 +39,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from balanced_agg.rewards.bubblewrap import (
     ENTRY,
@@ -65,7 +66,7 @@ THREADS = 64
 DESCRIPTORS = 32
 STACK_BYTES = 128 * 2**20  # deep recursion through C, as in functools.cache, needs more than the usual 8 MiB
 PAGE_TABLES = 1 / 16  # of the memory limit; a program that uses its memory has 1/512
-READY = b"ready\n"
+READY = b"ready"
 # systemd's range of dynamic users. One for each sandbox of root's, because RLIMIT_NPROC counts by uid.
 UIDS = range(61184, 65520)
 
@@ -155,27 +156,37 @@ def _warn_unsandboxed() -> None:
 
 
 def _execute(script: str, stdin: bytes, limits: Limits, sandboxed: bool) -> Execution:
-    with _sealed(stdin) as stdin_fd, _sealed(script.encode()) as script_fd, _sealed(seccomp_filter()) as filter_fd:
-        command = _python(script_fd, limits, sandboxed)
-        if sandboxed:
-            command = [*bubblewrap(filter_fd), "--", *command]
-        with _starts_on(limits.core):
-            process = subprocess.Popen(
-                command,
-                stdin=stdin_fd,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,  # of bwrap: until it reports ready, the only thing that can be heard
-                pass_fds=[script_fd, filter_fd],
-                env=ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
-    with process:
-        try:
-            output = _wait_until_ready(process)
-            return _watch(process, output, limits, sandboxed)
-        finally:
-            _kill(process, sandboxed)
+    with _pipe() as (ready, ready_inside):
+        with _sealed(stdin) as stdin_fd, _sealed(script.encode()) as script_fd, _sealed(seccomp_filter()) as filter_fd:
+            command = _python(script_fd, ready_inside.fileno(), limits, sandboxed)
+            if sandboxed:
+                command = [*bubblewrap(filter_fd), "--", *command]
+            with _starts_on(limits.core):
+                process = subprocess.Popen(
+                    command,
+                    stdin=stdin_fd,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,  # of bwrap, until the script starts
+                    pass_fds=[script_fd, filter_fd, ready_inside.fileno()],
+                    env=ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
+        ready_inside.close()
+        with process:
+            try:
+                _wait_until_ready(process, ready)
+                return _watch(process, limits, sandboxed)
+            finally:
+                _kill(process, sandboxed)
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Both ends, the one to read from first."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as reader, os.fdopen(writing, "wb", 0) as writer:
+        yield reader, writer
 
 
 @contextmanager
@@ -190,20 +201,19 @@ def _starts_on(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def _wait_until_ready(process: subprocess.Popen) -> bytearray:
-    """What a script has written when it is first heard of. GraderFailed if that is not within START_SECONDS."""
+def _wait_until_ready(process: subprocess.Popen, ready: IO[bytes]) -> None:
+    """GraderFailed if a script does not start within START_SECONDS.
+
+    That it does is not said on its standard output, which it could read back before it is read here.
+    """
+    if _read(ready, START_SECONDS) != READY:
+        said = _read(process.stdout, 0.0) or b""
+        raise GraderFailed(f"the sandbox did not start: {said[:500].decode(errors='replace')!r}")
+
+
+def _watch(process: subprocess.Popen, limits: Limits, sandboxed: bool) -> Execution:
+    """Read what a script writes until it has ended, which it is made to when it exceeds its limits."""
     output = bytearray()
-    deadline = time.monotonic() + START_SECONDS
-    while not output.startswith(READY):
-        chunk = _read(process, deadline - time.monotonic())
-        if not chunk:
-            raise GraderFailed(f"the sandbox did not start: {output[:500].decode(errors='replace')!r}")
-        output += chunk
-    return output[len(READY) :]
-
-
-def _watch(process: subprocess.Popen, output: bytearray, limits: Limits, sandboxed: bool) -> Execution:
-    """Read what a script writes after `output` until it has ended, which it is made to when it exceeds its limits."""
     program = ProgramTime(_program(process) if sandboxed else process.pid)
 
     def exceeds() -> bool:
@@ -220,18 +230,18 @@ def _watch(process: subprocess.Popen, output: bytearray, limits: Limits, sandbox
             _kill(process, sandboxed)
             killed = True
         if not at_end:
-            chunk = _read(process, LOOK_SECONDS)
+            chunk = _read(process.stdout, LOOK_SECONDS)
             at_end = not chunk and (killed or chunk is not None)
             output += chunk or b""
     completed = len(output) <= limits.output_bytes and process.returncode == 0
     return Execution(bytes(output[: limits.output_bytes]), completed, program.end(LOOK_SECONDS))
 
 
-def _read(process: subprocess.Popen, seconds: float) -> bytes | None:
-    """What comes next from a process, nothing at its end; None if that takes longer than so many seconds."""
+def _read(pipe: IO[bytes], seconds: float) -> bytes | None:
+    """What comes next from a pipe, nothing at its end; None if that takes longer than so many seconds."""
     poll = select.poll()
-    poll.register(process.stdout, select.POLLIN)
-    return os.read(process.stdout.fileno(), 2**16) if poll.poll(1000 * max(0.0, seconds)) else None
+    poll.register(pipe, select.POLLIN)
+    return os.read(pipe.fileno(), 2**16) if poll.poll(1000 * seconds) else None
 
 
 def _status(process: subprocess.Popen) -> int | None:
@@ -282,7 +292,7 @@ def _sealed(content: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-def _python(script_fd: int, limits: Limits, sandboxed: bool) -> list[str]:
+def _python(script_fd: int, ready_fd: int, limits: Limits, sandboxed: bool) -> list[str]:
     bounds = {
         "CPU": math.ceil(limits.seconds) + 1,
         "AS": limits.memory_bytes,
@@ -300,6 +310,7 @@ def _python(script_fd: int, limits: Limits, sandboxed: bool) -> list[str]:
         *python_command(),
         ENTRY_INSIDE if sandboxed else str(ENTRY),
         str(script_fd),
+        str(ready_fd),
         uid,
         PACKAGES_INSIDE if sandboxed else packages_outside(),
         "small pages" if _huge_pages_unasked() else "",

@@ -1,8 +1,8 @@
 """What the sandbox starts: gives up the last privileges, sets the limits, reports ready, runs the script.
 
-Arguments: the file descriptor of the script, the uid to run as ("" keeps it), directories of further packages, whether
-to do without huge pages ("" does not), then NAME=VALUE for each RLIMIT_NAME. Imports only the standard library, because
-nothing else is there.
+Arguments: the file descriptors of the script and of what to report to, the uid to run as ("" keeps it), directories of
+further packages, whether to do without huge pages ("" does not), then NAME=VALUE for each RLIMIT_NAME. Imports only the
+standard library, because nothing else is there.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 PR_SET_THP_DISABLE = 41
 
 
-def main(script_fd: str, uid: str, packages: str, small_pages: str, *limits: str) -> None:
+def main(script_fd: str, ready_fd: str, uid: str, packages: str, small_pages: str, *limits: str) -> None:
     if uid:
         os.setgroups([])
         os.setresgid(int(uid), int(uid), int(uid))
@@ -31,7 +31,8 @@ def main(script_fd: str, uid: str, packages: str, small_pages: str, *limits: str
     with open(int(script_fd), encoding="utf-8") as file:  # noqa: PTH123  a file descriptor
         script = compile(file.read(), "<script>", "exec")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    os.write(1, b"ready\n")
+    os.write(int(ready_fd), b"ready")
+    os.close(int(ready_fd))
     exec(script, {"__name__": "__main__"})
 
 

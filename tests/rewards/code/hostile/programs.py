@@ -850,6 +850,20 @@ PROGRAMS = {
     "closes its output and goes on": _program(
         "to have the grader wait for its end", "import os\nos.closerange(0, 3)\nwhile True:\n    pass"
     ),
+    "reads its output back": _program(
+        "to have the grader wait for what it has read already",
+        """
+        import os, time
+        back = os.open("/proc/self/fd/1", os.O_RDONLY)
+        os.set_blocking(back, False)
+        print("true", flush=True)
+        while True:
+            try:
+                os.read(back, 10**6)
+            except BlockingIOError:
+                time.sleep(0.0001)
+        """,
+    ),
     "runs without end": _program("to keep a core", "while True:\n    pass"),
     "sleeps without end": _program(
         "to keep a place without using it",

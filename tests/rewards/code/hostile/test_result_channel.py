@@ -3,7 +3,7 @@
 import pytest
 
 from balanced_agg.rewards import sandbox
-from tests.rewards.code.hostile.outside import grade
+from tests.rewards.code.hostile.outside import grade, run
 
 FORGERIES = {
     "prints a verdict": "print('True'); print('ready'); print('passed'); print({'output': [42], 'completed': True})",
@@ -77,3 +77,16 @@ def test_a_right_first_test_prepares_nothing_for_the_second():
     """
     assert grade(program, ["1", "2"], ["first", "first"])
     assert not grade(program, ["1", "2"], ["first", "second"])
+
+
+def test_a_program_that_reads_its_output_back_has_started_all_the_same(monkeypatch):
+    """An ordinary user's sandbox can open the pipe that it writes to, before a grader that is late has read it."""
+    wait_until_ready = sandbox._wait_until_ready
+
+    def late(process, ready):
+        process.wait(60)
+        wait_until_ready(process, ready)
+
+    monkeypatch.setattr(sandbox, "_wait_until_ready", late)
+    execution = run("import os\nos.read(os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK), 10**6)")
+    assert execution.output == b"" and not execution.completed
