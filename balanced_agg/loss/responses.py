@@ -1,8 +1,7 @@
 """What a length divisor may depend on: the responses of a batch, whichever rows they are made of.
 
 Rows are what a trainer holds: a prompt and some tokens each. A response is one session, one run of the policy on a
-    prompt. Mostly that is one row; an agent run may leave several, which share one advantage and together are one
-    response.
+prompt. Mostly that is one row; an agent run may leave several, which share one advantage and together are one response.
 """
 
 from collections import defaultdict

@@ -57,7 +57,7 @@ def read_update(trainer: Any, batch: Any) -> Update:
     data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
     group_ids = data.pop("uid").tolist()
     data = data.to_padded_tensor()
-    sessions = [key.session if (key := verl_keys.parse(text)) else text for text in keys]
+    sessions = [key.session for key in _parsed(keys)]
     rows = Rows.measured(group_ids, sessions, data["advantages"], data["response_mask"])
     padding = torch.tensor([bool(tag.get("is_padding")) for tag in batch.tags])
     steps = steps_of(trainer, len(batch.keys))
@@ -126,7 +126,8 @@ def deal_whole_groups(trainer: Any, batch: Any, sampled: Sequence[str], metrics:
     from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
     ranks, step_rows = ranks_of(trainer), rows_a_step(trainer.config)
-    needed = step_rows * steps_needed(_groups(verl_keys.without_padding(batch)), step_rows)
+    groups = [key.group for key in _parsed(verl_keys.without_padding(batch))]
+    needed = step_rows * steps_needed(groups, step_rows)
     if needed > len(batch.keys):
         multiple = trainer._get_required_batch_multiple(ranks)
         needed = -(-needed // multiple) * multiple
@@ -135,7 +136,7 @@ def deal_whole_groups(trainer: Any, batch: Any, sampled: Sequence[str], metrics:
     batch.reorder(sorted(range(len(batch.keys)), key=lambda row: place.get(batch.keys[row], len(place))))
     lengths = [tag["seq_len"] for tag in batch.tags]
     padding = [bool(tag.get("is_padding")) for tag in batch.tags]
-    order = whole_group_order(_groups(batch.keys), lengths, padding, ranks, step_rows)
+    order = whole_group_order([key.group for key in _parsed(batch.keys)], lengths, padding, ranks, step_rows)
     of_rank = len(order) // ranks
     partitions = [order[first : first + of_rank] for first in range(0, len(order), of_rank)]
     metrics.update(log_seqlen_unbalance(lengths, partitions, prefix))
@@ -143,5 +144,6 @@ def deal_whole_groups(trainer: Any, batch: Any, sampled: Sequence[str], metrics:
     return batch
 
 
-def _groups(keys: Sequence[str]) -> list[str]:
-    return [key.group if (key := verl_keys.parse(text)) else text for text in keys]
+def _parsed(keys: Sequence[str]) -> list[verl_keys.Key]:
+    """The parts of verl's keys; a key of another trainer's form is a response and a group of its own."""
+    return [verl_keys.parse(key) or verl_keys.Key(key, key, 0) for key in keys]

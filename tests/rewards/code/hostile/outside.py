@@ -11,14 +11,6 @@ from balanced_agg.rewards.code import grade_code
 from balanced_agg.rewards.sandbox import Execution, Limits, execute
 
 MIB = 2**20
-CALL = """
-import ctypes, errno
-libc = ctypes.CDLL(None, use_errno=True)
-def call(number, *args):
-    ctypes.set_errno(0)
-    result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in args])
-    return errno.errorcode[ctypes.get_errno()] if result == -1 else result
-"""
 
 
 def run(script, stdin=b"", **limits):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.rewards.code.hostile.outside import CALL, MIB, lines, run, run_watched
+from tests.rewards.code.hostile.outside import MIB, lines, run, run_watched
+from tests.rewards.code.hostile.programs import CALL
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from balanced_agg.rewards import sandbox
 from balanced_agg.rewards.program_time import ProgramTime
-from tests.rewards.code.hostile.outside import CALL, Watch, lines, processes_named, run, run_watched
+from tests.rewards.code.hostile.outside import Watch, lines, processes_named, run, run_watched
+from tests.rewards.code.hostile.programs import CALL
 
 
 def test_a_fork_bomb_makes_no_process():

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.rewards.code.hostile.outside import CALL, lines, run
+from tests.rewards.code.hostile.outside import lines, run
+from tests.rewards.code.hostile.programs import CALL
 
 
 def test_no_secret_of_the_environment_and_no_other_process_is_visible(monkeypatch):

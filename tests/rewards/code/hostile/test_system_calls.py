@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from balanced_agg.rewards import sandbox, seccomp
-from tests.rewards.code.hostile.outside import CALL, lines, run
+from tests.rewards.code.hostile.outside import lines, run
+from tests.rewards.code.hostile.programs import CALL
 
 TABLE = [call.split() for call in [*seccomp._ALLOWED.split(","), *seccomp._ALLOWED_WITH]]
 # Where Debian and Fedora have the kernel's own numbers.
