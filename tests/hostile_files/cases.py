@@ -94,6 +94,11 @@ def table_only(name: str, says: str, make: Make, quick: bool = False) -> Case:
     return Case(name, says, make, command, 1, quick)
 
 
+def inspected(name: str, make: Make, *options: str) -> Case:
+    """Rollouts that a stranger has sent."""
+    return Case(name, "rows.parquet cannot be read", make, ("inspect", "rows.parquet", *options), 2)
+
+
 def prepared(
     name: str,
     says: str,
@@ -397,6 +402,8 @@ CASES = [
         "samples that nobody writes to", f"{TABLE}/samples/0.jsonl", fifo(f"{TABLE}/samples/0.jsonl", evaluated())
     ),
     table_only("a sample of brackets", f"{TABLE}/samples/0.jsonl", evaluated(sample=NESTED)),
+    inspected("rollouts of gigabytes in kilobytes", parquet_of_one_text),
+    inspected("rollouts without number", parquet_of_no_values, "--group-field=problem", "--advantage-field=answer"),
     table_only("problems of gigabytes", "rows.parquet", evaluated("rows.parquet", rows=parquet_of_one_text)),
     table_only("problems without number", "rows.parquet", evaluated("rows.parquet", rows=parquet_of_no_values)),
     # Data sets

@@ -263,6 +263,7 @@ def parquet_of_one_text(folder: Path, name: str = "rows.parquet") -> None:
 
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array(["x" * 2**28]))
     columns = {"problem": text, "answer": ["1"] * 64, "data_source": text}
+    columns |= {"uid": text, "score": [1.0] * 64, "response_tokens": [1] * 64}
     pq.write_table(pa.table(columns), folder / name, compression="zstd")
 
 
@@ -271,7 +272,7 @@ def parquet_of_no_values(folder: Path, name: str = "rows.parquet") -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    chunk = pa.table({name: pa.nulls(2**24, pa.string()) for name in ("problem", "answer", "data_source")})
+    chunk = pa.table({name: pa.nulls(2**24, pa.string()) for name in ("problem", "answer", "data_source", "uid")})
     with pq.ParquetWriter(folder / name, chunk.schema, compression="zstd") as writer:
         for _ in range(16):
             writer.write_table(chunk, row_group_size=2**24)

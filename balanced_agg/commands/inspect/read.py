@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from balanced_agg.runs.file_log import parse, printable
+from balanced_agg.untrusted import TOO_LARGE, bounded_memory
 
 # An int, or the path of a file that says no step.
 Step = int | str
@@ -127,7 +128,10 @@ def _parquet(path: Path) -> Any:
 
     with _complete(path):
         # Read as it is used: by default a whole row group, which may be the whole file, is fetched first.
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
+        if file.metadata.num_rows > path.stat().st_size:  # no responses of their own
+            raise MemoryError
+        return file
 
 
 @contextmanager
@@ -135,6 +139,9 @@ def _complete(path: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:
-        yield
+        with bounded_memory([path]):
+            yield
+    except MemoryError:
+        raise ValueError(f"{path} cannot be read: {TOO_LARGE}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no complete parquet file: {' '.join(str(error).split())}") from None
