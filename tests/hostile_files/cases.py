@@ -414,6 +414,7 @@ CASES = [
         "rows.parquet",
         file("rows.parquet", b"PAR1" + bytes(1000) + b"\xff\xff\xff\x7fPAR1"),
         source="rows.parquet",
+        quick=True,
     ),
     prepared("a data set of brackets", "rows.jsonl", file("rows.jsonl", NESTED)),
     prepared(
