@@ -17,6 +17,7 @@ from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.commands import recipes
 from balanced_agg.loss.rules import AGGREGATIONS
 from balanced_agg.plugin import checks as launch_checks
+from balanced_agg.plugin.checks.cluster import needed_cpus
 from balanced_agg.rewards import compute_score
 from tests.composed import ROOT, compose_recipe, stand_in_data
 
@@ -94,6 +95,31 @@ def test_every_process_of_a_run_has_the_plugins_parts_switched_on_unless_the_use
     assert reached() == "1"
     monkeypatch.setenv(switch, "0")
     assert reached() == "0"
+
+
+def test_adam_on_the_host_has_threads_unless_the_user_says_otherwise(monkeypatch):
+    def threads(hardware: str) -> str:
+        config = compose_recipe("arithmetic", f"hardware={hardware}")
+        return config.ray_kwargs.ray_init.runtime_env.env_vars["OMP_NUM_THREADS"]
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert int(threads("1gpu")) > int(threads("cpu")) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads("1gpu") == threads("cpu") == "3"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_machine_with_8_cpus_is_enough_for_one_gpu(recipe):
+    assert needed_cpus(compose_recipe(recipe, "hardware=1gpu")) <= 8
+
+
+def test_hardware_files_have_the_same_rows_and_columns():
+    tables = {name: compose_recipe("arithmetic", f"hardware={name}").sizes for name in TOPOLOGY}
+    columns = {name: {tuple(row) for row in table.values()} for name, table in tables.items()}
+    assert len({tuple(table) for table in tables.values()}) == 1
+    assert all(len(found) == 1 for found in columns.values()), "rows of one file"
+    own = {"offload_policy"}  # of 1gpu
+    assert len({frozenset(*found) - own for found in columns.values()}) == 1
 
 
 def test_every_aggregation_and_hardware_file_is_covered_above():
