@@ -1,6 +1,6 @@
 """All data sets by name, and the groups of them that a command line may name."""
 
-from balanced_agg.data import gsm_symbolic, maths
+from balanced_agg.data import gsm8k, gsm_symbolic, maths
 from balanced_agg.data.dataset import Dataset
 from balanced_agg.data.livecodebench import LIVECODEBENCH
 
@@ -15,10 +15,13 @@ BENCHMARKS = [
 ]
 GENERATED = [gsm_symbolic.TRAIN, gsm_symbolic.VALIDATION]
 
-CHOICES: dict[str, list[Dataset]] = {dataset.name: [dataset] for dataset in TRAINING + BENCHMARKS}
+GSM8K = [gsm8k.TRAIN, gsm8k.TEST]
+
+CHOICES: dict[str, list[Dataset]] = {dataset.name: [dataset] for dataset in TRAINING + BENCHMARKS + GSM8K}
+CHOICES["gsm8k"] = GSM8K
 CHOICES["gsm_symbolic"] = GENERATED
 CHOICES["benchmarks"] = BENCHMARKS
-CHOICES["all"] = TRAINING + BENCHMARKS + GENERATED
+CHOICES["all"] = TRAINING + BENCHMARKS + GSM8K + GENERATED
 
 
 def about(choice: str) -> str:
