@@ -6,12 +6,16 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 bash scripts/setup.sh
 tier="not slow and not evidence"
+profile=()
 case "${1:-}" in
   --slow) slow="slow and not evidence" ;;
-  --all) slow="slow or evidence" ;;
+  --all)
+    slow="slow or evidence"
+    profile=(--hypothesis-profile=all)
+    ;;
 esac
 [ -z "${slow:-}" ] || shift
-pytest=(.venv/bin/python -m pytest)
+pytest=(.venv/bin/python -m pytest "${profile[@]}")
 # The two processes share the cores.
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
 if [ -n "${slow:-}" ]; then

@@ -1,5 +1,5 @@
 """Settings of all tests: the plugin's parts are on as in our runs, which join no cluster of this machine; Hypothesis
-tries the same examples on every run."""
+tries the same examples on every run, and more of them in the tier of all."""
 
 import os
 
@@ -13,14 +13,10 @@ os.environ |= {"BALANCED_AGG_CHECKS": "1", "BALANCED_AGG_GUARD": "1"}
 os.environ["RAY_ADDRESS"] = "local"
 
 # No time limits, since machines stall.
-settings.register_profile(
-    "balanced_agg",
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("balanced_agg")
+SAME = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fast", SAME, max_examples=20)
+settings.register_profile("all", SAME, max_examples=500)  # scripts/test.sh --all asks for it
+settings.load_profile("fast")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

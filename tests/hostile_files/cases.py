@@ -209,7 +209,7 @@ CASES = [
     compared("a config that nobody writes to", CONFIG, fifo(CONFIG, log)),
     compared("a config without an end", CONFIG, endless(CONFIG, log)),
     # Logs
-    compared("a log that nobody writes to", f"{RUN}/metrics.jsonl", fifo(f"{RUN}/metrics.jsonl"), True),
+    compared("a log that nobody writes to", f"{RUN}/metrics.jsonl", fifo(f"{RUN}/metrics.jsonl")),
     compared("a log without an end", f"{RUN}/metrics.jsonl", endless(f"{RUN}/metrics.jsonl", config_with())),
     compared("a log of brackets", "1 incomplete line", metrics(NESTED, {"step": 4, "data": {ACCURACY: 0.5}})),
     compared(
@@ -260,7 +260,7 @@ CASES = [
         file(f"{RUN}/run-a.wandb", wandb_file(config='{"seed": 7}', nested=100_000)),
     ),
     # What a terminal would obey
-    compared("escapes in a run's name", r"\x1b]0;owned\x07", config_with(experiment_name=QUOTED), True),
+    compared("escapes in a run's name", r"\x1b]0;owned\x07", config_with(experiment_name=QUOTED)),
     compared("escapes as an aggregation", r"\x1b[31m", config_with(loss_agg_mode=QUOTED)),
     compared("escapes in a seed", r"\x1b[31m", config_with(seed=QUOTED)),
     compared("escapes in a value", r"\x1b[31m", config_with(lr=QUOTED)),
@@ -483,8 +483,8 @@ CASES = [
     ),
     # Checkpoints of one's own run
     resumed("an empty mark", file(MARK, ""), True),
-    resumed("a mark of brackets", file(MARK, NESTED)),
+    resumed("a mark of brackets", file(MARK, NESTED), True),
     resumed("a mark of other things", file(MARK, '{"complete": true, "files": 3}')),
-    resumed("a mark that nobody writes to", fifo(MARK)),
+    resumed("a mark that nobody writes to", fifo(MARK), True),
     resumed("a mark without an end", endless(MARK)),
 ]
