@@ -40,6 +40,8 @@ def convert(row: Row) -> Problem:
     if len(kinds) != 1:
         raise Unusable("tests of several kinds" if kinds else "no tests")
     name = function_name(pick(row, "metadata")) if kinds == {"functional"} else None
+    if name and not all(is_json(test["output"]) for test in tests):
+        raise Unusable("functional tests whose output is not JSON")
     ground_truth = {
         "inputs": [test["input"] for test in tests],
         "outputs": [test["output"] for test in tests],
@@ -62,6 +64,14 @@ def tests_of(field: Any, what: str) -> list[dict[str, str]]:
     if not all(isinstance(test.get(key), str) for test in tests for key in ("input", "output", "testtype")):
         raise Unusable(f"{what} lack an input, an output or a kind")
     return tests
+
+
+def is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 def function_name(metadata: Any) -> str:
@@ -89,6 +99,7 @@ def decode_tests(text: str, max_bytes: int = MAX_BYTES) -> list[dict]:
         if not unpacker.eof:
             raise ValueError(f"the test cases are cut off or unpack to more than {max_bytes} bytes")
         text = unpickle_text(unpacked)
+        del unpacked
     tests = parse_json(text)
     if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests):
         raise ValueError("the test cases are not a JSON list of objects")

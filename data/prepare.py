@@ -2,12 +2,13 @@
 
 A row has verl's columns. `extra_info.index` is the row's number in the source. Benchmarks have the further column
 `__rollout_n__`: verl draws that many responses to the row in validation. All files of one kind have the same columns
-and types, so that verl can put them together.
+and types, so that verl can put them together. The tests of programs are in a file of their own beside the parquet file.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from balanced_agg.data.sources import find_source, sha256_of
 
 import balanced_agg
 from balanced_agg.atomic_write import atomic_write
+from balanced_agg.rewards import packed_tests
 from balanced_agg.rewards.answer_text import read_literal
 from balanced_agg.untrusted import TOO_LARGE, read_json
 
@@ -28,7 +30,7 @@ from balanced_agg.untrusted import TOO_LARGE, read_json
 VERSION = 2
 LONGEST_PROMPT = 100_000  # characters; far above any real problem, and slow to tokenize
 EXAMPLES = 5  # rows named in the manifest for each reason
-ROW_GROUP_BYTES = 64 * 2**20  # LiveCodeBench's tests do not fit into memory at once
+ROW_GROUP_BYTES = 64 * 2**20
 REPEATED, CONFLICTING = "repeats an earlier row", "same prompt, another answer"
 CONTROL_CHARACTERS = "have a control character where LaTeX may have had a backslash"
 INSTRUCTED = "ask in words of their own for the form of the answer, besides ours"
@@ -98,8 +100,9 @@ def prepare(
 ) -> Prepared:
     """Write `out`/NAME.parquet and its manifest NAME.json, unless they exist and are intact.
 
-    Both writes are atomic, the parquet file's comes first; a manifest that does not fit its file makes the next run
-    write both again. The same source gives the same bytes.
+    A data set of programs has a third file, NAME.tests.zip (rewards/packed_tests.py). Each write is atomic, the
+    manifest's comes last; a manifest that does not fit its files makes the next run write all of them again. The same
+    source gives the same bytes.
 
     Args:
         path: file or folder to read in place of the hub, or several that make up the data set.
@@ -115,15 +118,17 @@ def prepare(
     source, open_rows = find_source(dataset, path, only_one)
     parquet, manifest_path = out / f"{dataset.name}.parquet", out / f"{dataset.name}.json"
     identity = {"name": dataset.name, "version": VERSION} | source
-    manifest = intact_manifest(parquet, manifest_path)
+    tests = parquet.with_suffix(packed_tests.SUFFIX) if dataset.ability == "code" else None
+    manifest = intact_manifest(manifest_path, parquet, tests)
     if manifest and manifest.items() >= identity.items() and expect in (None, manifest["problems"]):
         return Prepared(parquet, manifest, wrote=False)
 
     rows, total, record = open_rows()
     schema, tally = TRAINING if dataset.k is None else BENCHMARK, Tally()
-    with atomic_write(parquet) as temporary:
+    with atomic_write(parquet) as temporary, atomic_write(tests) if tests else nullcontext() as temporary_tests:
         try:
-            write_rows(to_verl(dataset, progress(rows, total), tally), schema, temporary)
+            with packed_tests.Writer(temporary_tests, tests.name) if tests else nullcontext() as writer:
+                write_rows(to_verl(dataset, progress(rows, total), tally, writer), schema, temporary)
         except MemoryError:
             raise ValueError(f"{record['source']} cannot be read: {TOO_LARGE}") from None
         if tally.conflicting:
@@ -133,12 +138,14 @@ def prepare(
             raise ValueError(f"none of the {tally.source_rows} rows can be used: {reasons or 'there are none'}")
         warning = check_count(dataset, tally, expect, from_hub=not path)
         sha256 = sha256_of(temporary)
+        of_tests = {"tests_file": tests.name, "tests_sha256": sha256_of(temporary_tests)} if tests else {}
     manifest = {
         "name": dataset.name,
         "version": VERSION,
         **record,
         "file": parquet.name,
         "sha256": sha256,
+        **of_tests,
         "rows": tally.problems - len(tally.conflicting),
         "columns": schema.names,
         "data_source": dataset.data_source or dataset.name,
@@ -157,8 +164,12 @@ def prepare(
     return Prepared(parquet, manifest, wrote=True)
 
 
-def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
+def to_verl(
+    dataset: Dataset, rows: Iterable[Row], tally: Tally, writer: packed_tests.Writer | None = None
+) -> Iterator[Row]:
     """The first row of each problem in verl's schema; the tally gets what becomes of the others.
+
+    With a `writer` the ground truth goes to its file, and the row has the reference.
 
     Whether a problem has conflicting answers is known only after the last row.
     """
@@ -171,6 +182,8 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
             problem = dataset.convert(restored)
             if sum(len(message["content"]) for message in problem.messages) > LONGEST_PROMPT:
                 raise Unusable(f"the prompt is longer than {LONGEST_PROMPT} characters")
+            if len(problem.ground_truth) > packed_tests.MOST_BYTES:
+                raise Unusable(f"the ground truth is longer than {packed_tests.MOST_BYTES} characters")
         except Unusable as reason:
             tally.drop(str(reason), f"row {index}")
             continue
@@ -180,7 +193,9 @@ def to_verl(dataset: Dataset, rows: Iterable[Row], tally: Tally) -> Iterator[Row
         if first == index:
             tally.problems += 1
             look_at(row, restored, problem, f"row {index}", tally)
-            yield verl_row(dataset, problem, index)
+            yield verl_row(
+                dataset, problem, index, writer.add(problem.ground_truth) if writer else problem.ground_truth
+            )
         elif answer == first_answer:
             tally.drop(REPEATED, name)
         else:
@@ -206,12 +221,12 @@ def look_at(row: Row, restored: Row, problem: Problem, name: str, tally: Tally) 
             note(tally.doubts, CONTROL_CHARACTERS, f"{name}, {column}: {doubtful[0]}")
 
 
-def verl_row(dataset: Dataset, problem: Problem, index: int) -> Row:
+def verl_row(dataset: Dataset, problem: Problem, index: int, ground_truth: str) -> Row:
     return {
         "data_source": dataset.data_source or dataset.name,
         "prompt": problem.messages,
         "ability": dataset.ability,
-        "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
+        "reward_model": {"style": "rule", "ground_truth": ground_truth},
         "extra_info": {
             "index": index,
             "split": dataset.split,
@@ -280,10 +295,13 @@ def check_count(dataset: Dataset, tally: Tally, expect: int | None, from_hub: bo
     return message if found + unusable in allowed else f"{message}: this is an incomplete copy of {dataset.source}"
 
 
-def intact_manifest(parquet: Path, manifest_path: Path) -> dict[str, Any] | None:
-    """The manifest if the parquet file is the one it was written for."""
+def intact_manifest(manifest_path: Path, parquet: Path, tests: Path | None) -> dict[str, Any] | None:
+    """The manifest if the files are those that it was written for."""
     try:
         manifest = read_json(manifest_path)
-        return manifest if manifest["sha256"] == sha256_of(parquet) else None
+        intact = manifest["sha256"] == sha256_of(parquet) and (
+            tests is None or manifest["tests_sha256"] == sha256_of(tests)
+        )
+        return manifest if intact else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None  # nothing there yet, or damaged: write both
+        return None  # nothing there yet, or damaged: write all

@@ -20,7 +20,7 @@ FORMATS = (".parquet", ".jsonl", ".json", ".csv")
 # Of the folders that `datasets` and `hf download` write; no rows in them.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 HUB_SECONDS = 10
-ROWS_AT_ONCE = 64  # a row of LiveCodeBench is megabytes
+ROWS_AT_ONCE, BYTES_AT_ONCE = 64, 2**24  # a row of LiveCodeBench is megabytes
 LONGEST_INTEGER = 4300  # digits: Python refuses to read longer ones
 LONGEST_FIELD = 2**31 - 1  # characters of a CSV field; Python's own limit of 128 KiB is less than some solutions have
 # What tells two parts of one data set apart: 00000-of-00002, AIME I and II.
@@ -116,7 +116,9 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as parquet:
         if parquet.metadata.num_rows > path.stat().st_size:
             raise ValueError(f"{parquet.metadata.num_rows} rows in {path.stat().st_size} bytes")
-        for batch in parquet.iter_batches(ROWS_AT_ONCE):
+        size = sum(parquet.metadata.row_group(number).total_byte_size for number in range(parquet.num_row_groups))
+        at_once = BYTES_AT_ONCE * parquet.metadata.num_rows // max(1, size)
+        for batch in parquet.iter_batches(min(max(1, at_once), ROWS_AT_ONCE)):
             yield from python_rows(pa.Table.from_batches([batch]))
 
 

@@ -12,7 +12,7 @@ ARROWS = {
     "data": {"rewards", "arithmetic", "atomic_write", "untrusted"},
     "plugin": {"runs", "rewards", "loss", "atomic_write", "untrusted"},
     "runs": {"loss", "untrusted"},
-    "rewards": {"arithmetic"},
+    "rewards": {"arithmetic", "untrusted"},
     "arithmetic": {"atomic_write"},
     "loss": set(),
     "atomic_write": set(),

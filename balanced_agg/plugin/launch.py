@@ -38,6 +38,18 @@ def leave_out_grader_options(config: DictConfig) -> None:
             }
 
 
+def name_tests_folders(config: DictConfig) -> None:
+    """Tell our reward function, which sees single rows, in which folders the data files are: tests lie beside them."""
+    function = OmegaConf.select(config, "reward.custom_reward_function") or {}
+    if function.get("path") == OUR_REWARDS:
+        from balanced_agg.plugin.checks.data import folders_of_tests
+
+        with open_dict(function):
+            if function.get("reward_kwargs") is None:
+                function.reward_kwargs = {}
+            function.reward_kwargs.tests_folders = folders_of_tests(config)
+
+
 def quoted_interpreter() -> str | None:
     """This interpreter in a command line of bash's, into which Ray puts it as it is; None if it needs no quotes."""
     quoted = shlex.quote(sys.executable)
@@ -66,6 +78,7 @@ def _before_validation(wrapped: Callable, instance: None, args: tuple, kwargs: d
             call(config)
     except Refusal as refusal:  # as users know it: a ValueError, without the frames of the checks
         raise ValueError(str(refusal)) from None
+    name_tests_folders(config)
     wrapped(*args, **kwargs)
     if "run" in config:
         OmegaConf.resolve(config.ray_kwargs)

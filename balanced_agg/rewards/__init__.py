@@ -1,6 +1,7 @@
 """Rule-based rewards in the shape that verl calls, for training and for validation."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from balanced_agg.arithmetic import problems
@@ -41,6 +42,7 @@ def compute_score(
     *,
     time_limit: float = 5.0,
     processes: int = 2,
+    tests_folders: Sequence[str] = (),
     sandbox_fusion_url: str | None = None,
     sandbox_fusion_max_concurrent: int | None = None,
     sandbox_fusion_memory_mb: int | None = None,
@@ -56,7 +58,7 @@ def compute_score(
 
     Options, from verl's `reward.custom_reward_function.reward_kwargs`: `time_limit` is for one maths grade, in
     seconds; `processes` is the number of maths graders at work, for each of verl's reward workers. The next
-    four are those of `code.grade_code`; None leaves its default. verl adds the last two and `extra_info`,
+    five are those of `code.grade_code`; None leaves its default. verl adds the last two and `extra_info`,
     which nothing here uses.
 
     ValueError if there is no grader for `data_source`, or if the ground truth or an option is not one.
@@ -64,6 +66,7 @@ def compute_score(
     if time_limit <= 0:
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit}")
     code_options = {
+        "tests_folders": tests_folders or None,
         "sandbox_fusion_url": sandbox_fusion_url,
         "sandbox_fusion_max_concurrent": sandbox_fusion_max_concurrent,
         "sandbox_fusion_memory_mb": sandbox_fusion_memory_mb,

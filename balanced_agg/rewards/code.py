@@ -8,6 +8,7 @@ test, because nothing of it lives on.
 
 import json
 import time
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from balanced_agg.rewards import places, sandbox, sandbox_fusion
 from balanced_agg.rewards.code_blocks import last_program
 from balanced_agg.rewards.errors import GraderFailed
+from balanced_agg.rewards.program_tests import find_tests
 from balanced_agg.rewards.sandbox import Limits
 
 # Of a program's own time, in which it runs or sleeps: how long it waits for a core is no fault of its own.
@@ -30,12 +32,16 @@ def grade_code(
     response: str,
     ground_truth: str,
     *,
+    tests_folders: Sequence[str] = (),
     sandbox_fusion_url: str | None = None,
     sandbox_fusion_max_concurrent: int = 64,
     sandbox_fusion_memory_mb: int = 1024,
     allow_unsandboxed_code: bool = False,
 ) -> bool:
     """Whether the program in `response` passes all tests of `ground_truth`; without a program, it does not.
+
+    `ground_truth` holds the tests (`program_tests.read_tests`), or refers to a file of them that is in one of
+    `tests_folders` (`packed_tests`); they are read once the program has its place.
 
     A test fails on another answer than the expected one, on an uncaught exception, and beyond its limits (6 s, 2 GiB of
     address space, 64 threads, no second process, no files); the first failed test is the last one run, and tests that
@@ -47,9 +53,11 @@ def grade_code(
     the program that fails, by its own time, or the grader, by waiting, also for a core that others than programs use: a
     `reward.timeout` above GRADE_SECONDS strikes neither.
 
-    ValueError for a ground truth that holds no tests, for a number of `sandbox_fusion_max_concurrent` or
-    `sandbox_fusion_memory_mb` below 1, and where there is no sandbox (see `sandbox.check_sandbox`).
-    GraderFailed if the sandbox or the service failed, not the program, or the time was spent waiting for them.
+    ValueError for a ground truth that holds no tests, or refers to tests that are not there or have changed; for a
+    number of `sandbox_fusion_max_concurrent` or `sandbox_fusion_memory_mb` below 1; and where there is no sandbox (see
+    `sandbox.check_sandbox`).
+    GraderFailed if the sandbox, the service or the disk failed, not the program, or the time was spent waiting for
+    them.
     """
     end = time.monotonic() + GRADE_SECONDS
     last_start = end - sandbox.START_SECONDS - TEST_SECONDS
@@ -59,7 +67,7 @@ def grade_code(
     ):
         if number < 1:
             raise ValueError(f"reward_kwargs.{key}={number}: set it to at least 1")
-    tests, fn_name = read_tests(ground_truth)
+    read_tests = find_tests(ground_truth, tests_folders)
     program = last_program(response)
     if program is None:
         return False
@@ -71,10 +79,12 @@ def grade_code(
         place = places.place(last_start)
         execute = partial(sandbox.execute, allow_unsandboxed=allow_unsandboxed_code)
         memory_bytes = Limits.memory_bytes
-    script = f"{RUNNER}\n\nrun({program!a}, {fn_name!r})\n"
     seconds = 0.0
     with place as core:
-        for number, (stdin, expected) in enumerate(tests):
+        tests, fn_name = read_tests()
+        script = f"{RUNNER}\n\nrun({program!a}, {fn_name!r})\n"
+        for number, (stdin, text) in enumerate(tests):
+            expected = text if fn_name is None else json.loads(text)
             if time.monotonic() > last_start:
                 raise GraderFailed(f"no time was left after {number} of {len(tests)} tests, which took {seconds:.0f} s")
             # An output of more than twice the expected length is wrong, whatever its white space.
@@ -87,36 +97,6 @@ def grade_code(
             if not (same_text if fn_name is None else same_value)(execution.output, expected):
                 return False
     return True
-
-
-def read_tests(ground_truth: str) -> tuple[list[tuple[str, Any]], str | None]:
-    """(standard input, expected output or value) of each test, and the name, of {"inputs", "outputs", "fn_name"}.
-
-    An input is a text, or a list: of lines, with a `fn_name` of arguments. An output is a text, with a `fn_name` in
-    JSON, or a list of lines, with a `fn_name` any other JSON value. ValueError for anything else, and for no test.
-    """
-    try:
-        record = json.loads(ground_truth)
-        inputs, outputs, fn_name = record["inputs"], record["outputs"], record.get("fn_name")
-        tests = []
-        for given, expected in zip(inputs, outputs, strict=True):
-            if fn_name is None:
-                expected = _lines(expected)
-            else:
-                given = given if isinstance(given, str) else [json.dumps(argument) for argument in given]
-                expected = json.loads(expected) if isinstance(expected, str) else expected
-            tests.append((_lines(given), expected))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f'ground_truth must be JSON {{"inputs": […], "outputs": […], "fn_name": name or null}}: {error!r}'
-        ) from error
-    if not tests:
-        raise ValueError("ground_truth has no tests, so that every program would pass them")
-    return tests, fn_name
-
-
-def _lines(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else "\n".join(text)
 
 
 def same_text(output: bytes, expected: str) -> bool:

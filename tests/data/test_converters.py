@@ -224,6 +224,10 @@ def test_programs_read_stdin_or_complete_a_function():
         ({"private_test_cases": "[]", "public_test_cases": "[]"}, "no tests"),
         ({"private_test_cases": json.dumps([case("1", "2", "functional")])}, "several kinds"),
         ({"private_test_cases": json.dumps([{"input": 1, "output": "2", "testtype": "stdin"}])}, "lack"),
+        (
+            code_row("Add.", [case("1", "no JSON", "functional")], [], name="add"),
+            "functional tests whose output is not JSON",
+        ),
     ],
 )
 def test_program_without_usable_tests_is_unusable(change, reason):

@@ -14,10 +14,13 @@ from balanced_agg.data.prepare import CONFLICTING, REPEATED, prepare
 from balanced_agg.data.registry import BENCHMARKS, CHOICES
 from balanced_agg.data.sources import sha256_of
 
+from balanced_agg.rewards.program_tests import find_tests, read_tests
 from tests.data.sources import BENCHMARK_ROWS, dapo_row, write_jsonl, write_parquet
 
 ROOT = Path(__file__).parents[2]
-DAPO17K, MATH_500, POLARIS = (CHOICES[name][0] for name in ("dapo17k", "math_500", "polaris"))
+DAPO17K, MATH_500, POLARIS, LIVECODEBENCH = (
+    CHOICES[name][0] for name in ("dapo17k", "math_500", "polaris", "livecodebench")
+)
 
 
 @pytest.fixture
@@ -311,3 +314,77 @@ def test_number_of_dapo_prompts_is_asserted_on_the_hub_and_warned_of_elsewhere(t
     source = write_parquet(tmp_path / "rows.parquet", rows)
     monkeypatch.undo()
     assert "17398" in prepare(DAPO17K, tmp_path / "out", source).manifest["warnings"][0]
+
+
+# --- tests of programs
+
+
+@pytest.fixture
+def programs(tmp_path):
+    return write_parquet(tmp_path / "livecodebench.parquet", BENCHMARK_ROWS["livecodebench"])
+
+
+def test_tests_of_programs_lie_beside_the_rows_which_refer_to_them(tmp_path, programs):
+    out = tmp_path / "out"
+    prepared = prepare(LIVECODEBENCH, out, programs)
+    assert {file.name for file in out.iterdir()} == {f"livecodebench.{end}" for end in ("parquet", "tests.zip", "json")}
+    assert prepared.manifest["tests_file"] == "livecodebench.tests.zip"
+    assert prepared.manifest["tests_sha256"] == sha256_of(out / "livecodebench.tests.zip")
+    for row, source in zip(rows_of(prepared), BENCHMARK_ROWS["livecodebench"], strict=True):
+        truth = row["reward_model"]["ground_truth"]
+        assert len(truth) < 200
+        assert find_tests(truth, [str(out)])() == read_tests(LIVECODEBENCH.convert(source).ground_truth)
+
+
+def test_tests_are_written_once_and_with_the_same_bytes(tmp_path, programs):
+    out = tmp_path / "out"
+    assert prepare(LIVECODEBENCH, out, programs).wrote
+    before = stamps(out)
+    assert not prepare(LIVECODEBENCH, out, programs).wrote
+    assert stamps(out) == before
+    prepare(LIVECODEBENCH, tmp_path / "again", programs)
+    for file in out.iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut off", "gone", "of an older version"])
+def test_tests_that_are_not_those_of_the_manifest_are_written_again(tmp_path, programs, damage):
+    out = tmp_path / "out"
+    prepare(LIVECODEBENCH, out, programs)
+    tests, manifest = out / "livecodebench.tests.zip", out / "livecodebench.json"
+    intact = tests.read_bytes()
+    if damage == "of an older version":  # whose rows had the tests
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"tests_sha256": None}))
+    tests.unlink() if damage == "gone" else tests.write_bytes(intact[:-1])
+    assert prepare(LIVECODEBENCH, out, programs).wrote
+    assert tests.read_bytes() == intact
+
+
+def test_a_failed_run_keeps_the_old_tests_and_a_killed_one_leaves_none(tmp_path, programs):
+    def dies(rows, total):
+        yield from list(rows)[:1]
+        raise Killed
+
+    with pytest.raises(Killed):
+        prepare(LIVECODEBENCH, tmp_path / "out", programs, progress=dies)
+    assert list((tmp_path / "out").iterdir()) == []
+    prepare(LIVECODEBENCH, tmp_path / "out", programs)
+    before = stamps(tmp_path / "out")
+    with pytest.raises(ValueError, match="expected 7"):
+        other = write_parquet(tmp_path / "other.parquet", BENCHMARK_ROWS["livecodebench"][:1])
+        prepare(LIVECODEBENCH, tmp_path / "out", other, expect=7)
+    assert stamps(tmp_path / "out") == before
+
+
+def test_large_rows_are_read_a_few_at_a_time(tmp_path, monkeypatch):
+    """LiveCodeBench has rows of megabytes, and a data set of a million rows must not be read one by one."""
+    at_once = []
+    iter_batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile, "iter_batches", lambda self, rows: at_once.append(rows) or iter_batches(self, rows)
+    )
+    monkeypatch.setattr(sources, "BYTES_AT_ONCE", 10_000)
+    for length in (10, 3_000, 300_000):
+        rows = [{"text": f"{number}" * length} for number in range(9)]
+        assert list(sources.parquet_rows(write_parquet(tmp_path / f"{length}.parquet", rows))) == rows
+    assert at_once[0] == 64 and 1 < at_once[1] < 4 and at_once[2] == 1

@@ -1,5 +1,7 @@
 """Claims about the prepared files as verl's own data set, collation and agent loop read them."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from verl.utils import tensordict_utils
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
+from balanced_agg.rewards.program_tests import find_tests
 from tests.data.sources import BENCHMARK_ROWS, write_jsonl, write_parquet
 
 CHATML = (
@@ -80,10 +83,10 @@ def test_number_of_samples_reaches_the_agent_loop_as_an_int(loaded):
     assert [len(range(stack[number].data)) for number in range(8)] == [4, 4, 32, 32, 4, 4, 4, 4]
 
 
-def test_messages_and_ground_truth_arrive_unchanged(loaded):
-    program = loaded[len(loaded) - 1]
+def test_messages_and_ground_truth_arrive_unchanged(loaded, files):
+    program, answer = loaded[len(loaded) - 1], loaded[0]
     assert [message["role"] for message in program["raw_prompt"]] == ["system", "user"]
-    assert (
-        program["reward_model"]["ground_truth"] == '{"inputs": ["1", "3"], "outputs": ["2", "6"], "fn_name": "double"}'
-    )
+    assert answer["reward_model"]["ground_truth"] == r"\frac{1}{2}"
+    tests = find_tests(program["reward_model"]["ground_truth"], [str(Path(files[-1]).parent)])()
+    assert tests == ([("1", "2"), ("3", "6")], "double")
     assert program["extra_info"]["index"] == program["index"] == 1

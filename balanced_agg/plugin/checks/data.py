@@ -47,6 +47,15 @@ def local_data_files(config: DictConfig) -> Iterator[tuple[str, Path]]:
                 yield key, Path(file).expanduser()
 
 
+def folders_of_tests(config: DictConfig) -> list[str]:
+    """Where files of tests may be (rewards/packed_tests.py): as our reward function is told, else beside data files."""
+    told = OmegaConf.select(config, "reward.custom_reward_function.reward_kwargs.tests_folders")
+    beside = (
+        folder for _, file in local_data_files(config) for folder in (file.absolute().parent, file.resolve().parent)
+    )
+    return list(told or dict.fromkeys(map(str, beside)))
+
+
 def own_data_set(config: DictConfig) -> bool:
     """Whether a data set class of the user's reads the files."""
     return OmegaConf.select(config, "data.custom_cls.path") is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from balanced_agg.plugin.checks.data import complete, parquet_files
+from balanced_agg.plugin.checks.data import complete, folders_of_tests, parquet_files
 from balanced_agg.plugin.launch import OUR_REWARDS
 from balanced_agg.plugin.refusal import Refusal
 
@@ -27,10 +27,11 @@ def check_ground_truths(config: DictConfig) -> None:
     keys: dict[Path, str] = {}
     for key, file in parquet_files(config):
         keys.setdefault(file, key)  # an evaluation trains on its validation files
+    folders = folders_of_tests(config)
     for file, key in keys.items():
         with complete(key, file):
             for row, source, value in ground_truths(file):
-                if problem := wrong_with(source, value):
+                if problem := wrong_with(source, value, folders):
                     what = f": {file}, row {row} (from 0): the ground_truth of {source} {problem}"
                     raise Refusal(key, what, f"correct it or leave the row out, or set {key} to another file")
 
@@ -56,13 +57,21 @@ def ground_truths(file: Path) -> Iterator[tuple[int, str, Any]]:
 
 def worth_reading(group: Any) -> bool:
     """Whether the ground truths of a row group are few enough bytes, or some of them null."""
-    columns = [group.column(index) for index in range(group.num_columns)]
-    columns = [column for column in columns if f"{column.path_in_schema}.".startswith(f"{GROUND_TRUTH}.")]
-    nulls = any(column.statistics and column.statistics.null_count for column in columns)
-    return nulls or sum(column.total_uncompressed_size for column in columns) <= MOST_BYTES_OF_CODE
+    nulls = any(column.statistics and column.statistics.null_count for column in columns_of(group))
+    return nulls or size_of(group) <= MOST_BYTES_OF_CODE
 
 
-def wrong_with(source: str, value: Any) -> str | None:
+def size_of(group: Any) -> int:
+    """Bytes of a row group's ground truths."""
+    return sum(column.total_uncompressed_size for column in columns_of(group))
+
+
+def columns_of(group: Any) -> list[Any]:
+    columns = map(group.column, range(group.num_columns))
+    return [column for column in columns if f"{column.path_in_schema}.".startswith(f"{GROUND_TRUTH}.")]
+
+
+def wrong_with(source: str, value: Any, folders: list[str]) -> str | None:
     """What the grader of the data source has against a ground truth; None if it takes it."""
     from balanced_agg.rewards import compute_score
 
@@ -70,7 +79,7 @@ def wrong_with(source: str, value: Any) -> str | None:
         return "is null"
     try:
         # No response is right; what the grader cannot take, it says first.
-        compute_score(source, "", value)
+        compute_score(source, "", value, tests_folders=folders)
         # Any text is taken there, and anything but a digit is never right.
         wrong = source == "arithmetic" and not compute_score(source, f"#{value}", value)["score"]
     except Exception as error:  # whatever a grader raises

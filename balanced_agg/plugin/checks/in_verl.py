@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from balanced_agg.plugin.launch import WRAPPER, at_launch
+from balanced_agg.plugin.refusal import Refusal
 from balanced_agg.plugin.wrapping import Wrapper, put_in_place, switched_on
 
 SWITCH = "BALANCED_AGG_CHECKS"
@@ -28,9 +29,23 @@ def read_named_files(wrapped: Callable, dataset: Any, args: tuple, kwargs: dict)
         dataset.data_files = named
 
 
+def check_nodes_that_grade(wrapped: Callable, manager: Any, args: tuple, kwargs: dict) -> None:
+    """verl starts the reward workers here, on any of the cluster's nodes: check first that each of these can grade."""
+    from balanced_agg.plugin.checks.programs import check_nodes
+
+    try:
+        check_nodes(manager.config)
+    except Refusal as refusal:
+        raise ValueError(str(refusal)) from None
+    wrapped(*args, **kwargs)
+
+
+REWARD_LOOP = "verl.experimental.reward_loop.reward_loop"
+
 WRAPPERS = (
     WRAPPER,
     Wrapper("verl.utils.dataset.rl_dataset", "RLHFDataset._read_files_and_tokenize", ("self",), read_named_files),
+    Wrapper(REWARD_LOOP, "RewardLoopManager._init_reward_loop_workers", ("self",), check_nodes_that_grade),
 )
 
 

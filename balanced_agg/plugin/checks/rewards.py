@@ -2,7 +2,7 @@
 
 import inspect
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from balanced_agg.plugin.checks.data import complete, parquet_files
 from balanced_agg.plugin.checks.reward_function import FUNCTION
@@ -48,6 +48,8 @@ def check_reward_options(config: DictConfig) -> None:
             raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f" is no option of {OURS}", "remove it")
         if name in ("time_limit", "processes") and not (isinstance(value, int | float) and value > 0):
             raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f"={value}", "set it to a number above 0")
+        if name == "tests_folders" and not (value is None or isinstance(value, ListConfig | list)):
+            raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f"={value}", "set it to a list of folders")
         countable = value is None or (isinstance(value, int) and value >= 1)
         if name in ("sandbox_fusion_max_concurrent", "sandbox_fusion_memory_mb") and not countable:
             raise Refusal(f"{FUNCTION}.reward_kwargs.{name}", f"={value}", "set it to a whole number of at least 1")
