@@ -106,7 +106,10 @@ def test_a_file_of_problems_that_cannot_be_read_is_named(spoil, evaluated):
 
 
 @pytest.mark.parametrize("name", ["hydra.yaml", "overrides.yaml"])
-@pytest.mark.parametrize("content", [None, b"", b"a: [", b"a: !x y", b"\xff", b"3"])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"a: [", *(pytest.param(it, marks=pytest.mark.evidence) for it in (b"", b"a: !x y", b"\xff", b"3"))],
+)
 def test_a_record_of_the_run_that_is_damaged_is_named_with_the_option_that_stands_in(name, content, tmp_path):
     hydra = tmp_path / ".hydra"
     hydra.mkdir()
