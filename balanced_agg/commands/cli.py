@@ -241,6 +241,9 @@ def prepare(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders, logs, wandb folders or paths.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.html and PNGs to this folder.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="paper|FILE", help="Published accuracies to stand beside the runs.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the aggregations of finished runs over seeds: peak, last step, drop, lengths, entropy.
@@ -250,7 +253,7 @@ def compare(
     """
     from balanced_agg.commands.compare.command import run
 
-    raise typer.Exit(run(runs, out, as_json))
+    raise typer.Exit(run(runs, out, as_json, reference))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 from balanced_agg.atomic_write import atomic_write
 from balanced_agg.commands.compare.groups import settings
 from balanced_agg.commands.compare.pictures import drawable, overview, picture
+from balanced_agg.commands.compare.reference import read_reference
 from balanced_agg.commands.compare.report import html
 from balanced_agg.commands.compare.summary import summarize
 from balanced_agg.commands.compare.table import remarks_of, tables_of, title
@@ -14,16 +15,17 @@ from balanced_agg.runs.run import read_runs
 from balanced_agg.runs.wandb_log import WandbError
 
 
-def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
-    """Print the comparison, and write it to `out`; the exit code.
+def run(paths: Sequence[str], out: Path | None, as_json: bool, named: str | None = None) -> int:
+    """Print the comparison, and write it to `out`; the exit code. `named` is a reference, or a file with one.
 
     Runs that cannot be read are left out, with a remark, as long as there is another one.
     """
     left_out: list[str] = []
     with errors_in_one_line("compare", WandbError, OSError):
+        reference = read_reference(named) if named else None
         compared = settings(read_runs(paths, left_out))
     drawn, remarks = drawable(compared)
-    summary = summarize(compared, [*(f"Left out: {reason}" for reason in left_out), *remarks])
+    summary = summarize(compared, [*(f"Left out: {reason}" for reason in left_out), *remarks], reference)
     tabled = [(title(setting), tables_of(setting)) for setting in summary["settings"]]
     if as_json:
         print_json(summary)
@@ -34,9 +36,10 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool) -> int:
                 print()
         print_lines(remarks_of(summary))
     if out is not None:
-        pictures = {quantity: picture(quantity, compared) for quantity in drawn}
+        rows = {setting["setting"]: setting["reference"]["rows"] for setting in summary["settings"] if reference}
+        pictures = {quantity: picture(quantity, compared, rows) for quantity in drawn}
         files = {f"{quantity.name}.png": png for quantity, png in pictures.items()}
-        if overall := overview(drawn, compared):
+        if overall := overview(drawn, compared, rows):
             files["comparison.png"] = overall
         labelled = {quantity.label: png for quantity, png in pictures.items()}
         files["report.html"] = html(summary, tabled, labelled).encode()

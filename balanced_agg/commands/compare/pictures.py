@@ -13,10 +13,14 @@ from balanced_agg.runs.run import Run
 
 DPI = 150
 CUT_SHORT = ", cut short"
+REFERENCE = ", reference"
+# Setting -> rows of reference.beside
+References = dict[str, list[dict[str, Any]]]
 LONGEST_NAME = 150  # characters of a file's name
 MOST_BENCHMARKS = 30  # with a picture of their own
 SMOOTHED_FROM, WINDOW = 201, 11  # steps
-OVERVIEW = ("validation_accuracy", "response_length", "length_gap", "positive_share")
+ACCURACY = "validation_accuracy"
+OVERVIEW = (ACCURACY, "response_length", "length_gap", "positive_share")
 
 
 def drawable(settings: Sequence[Setting]) -> tuple[list[Quantity], list[str]]:
@@ -44,12 +48,12 @@ def accuracies(settings: Sequence[Setting]) -> Iterator[Quantity]:
 
     over = sorted({row for setting in settings for row in setting.rows[-1:]})
     which = "mean of benchmarks" if over == [MEAN] else ", ".join(over)
-    yield Quantity("validation_accuracy", f"validation accuracy, %\n{which}".strip(), percent)
+    yield Quantity(ACCURACY, f"validation accuracy, %\n{which}".strip(), percent)
     if MEAN in over:
         names: set[str] = set()
         benchmarks = dict.fromkeys(benchmark for setting in settings for benchmark in setting.benchmarks)
         for benchmark in islice(benchmarks, MOST_BENCHMARKS):
-            name = f"validation_accuracy-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', benchmark)[:LONGEST_NAME]}"
+            name = f"{ACCURACY}-{re.sub(r'[^A-Za-z0-9_.@-]+', '_', benchmark)[:LONGEST_NAME]}"
             while name in names:  # of two that differ in other characters, or far behind
                 name += "_"
             names.add(name)
@@ -72,24 +76,26 @@ def smooth(series: Any) -> Any:
     return series.rolling(WINDOW, center=True, min_periods=1).mean()
 
 
-def picture(quantity: Quantity, settings: Sequence[Setting]) -> bytes:
+def picture(quantity: Quantity, settings: Sequence[Setting], references: References) -> bytes:
     """One panel a setting."""
     panels = [(quantity, setting) for setting in settings if any(map(quantity.of, setting.runs))]
     columns = min(3, len(panels))
-    return draw(panels, columns, (5.8 if columns == 1 else 4.6) * columns, 4.0)
+    return draw(panels, columns, (5.8 if columns == 1 else 4.6) * columns, 4.0, references)
 
 
-def overview(available: Sequence[Quantity], settings: Sequence[Setting]) -> bytes | None:
+def overview(available: Sequence[Quantity], settings: Sequence[Setting], references: References) -> bytes | None:
     """What decides between modes on one picture of 1600 pixels: two by two, or a row for each of several settings."""
     chosen = [quantity for name in OVERVIEW for quantity in available if quantity.name == name]
     if not chosen:
         return None
     columns = min(2, len(chosen)) if len(settings) == 1 else len(chosen)
     panels = [(quantity, setting) for setting in settings for quantity in chosen]
-    return draw(panels, columns, 1600 / DPI, 3.6 if columns < 3 else 2.9)
+    return draw(panels, columns, 1600 / DPI, 3.6 if columns < 3 else 2.9, references)
 
 
-def draw(panels: Sequence[tuple[Quantity, Setting]], columns: int, width: float, row_height: float) -> bytes:
+def draw(
+    panels: Sequence[tuple[Quantity, Setting]], columns: int, width: float, row_height: float, references: References
+) -> bytes:
     """PNG of panels in rows; `width` of the picture and `row_height` in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -107,9 +113,11 @@ def draw(panels: Sequence[tuple[Quantity, Setting]], columns: int, width: float,
         handles: dict[str, Any] = {}
         for axis, (quantity, setting) in zip(axes.flat, panels, strict=False):
             handles |= draw_panel(axis, quantity, setting, styles)
+            if quantity.name == ACCURACY:
+                handles |= draw_reference(axis, setting, references.get(setting.name, []), styles)
             axis.set_title(setting.name if several else "", loc="left")
-        # Single runs behind the modes.
-        labels = sorted(handles, key=lambda label: label.endswith(CUT_SHORT))
+        # References and single runs behind the modes.
+        labels = sorted(handles, key=lambda label: (label.endswith(CUT_SHORT), label.endswith(REFERENCE)))
         figure.legend(
             [handles[label] for label in labels],
             labels,
@@ -148,4 +156,22 @@ def draw_panel(axis: Any, quantity: Quantity, setting: Setting, styles: dict[str
             if run.mode == mode and quantity.of(run):
                 label = style.label + CUT_SHORT
                 (handles[label],) = axis.plot(curve(run), **line, linewidth=0.9, marker="x", markevery=[-1])
+    return handles
+
+
+def draw_reference(axis: Any, setting: Setting, rows: list[dict[str, Any]], styles: dict[str, Style]) -> dict[str, Any]:
+    """Hollow markers behind the last step, a mode beside the other, with the interval of drawing responses."""
+    handles = {}
+    shown = [(row["name"], row["reference"]) for row in rows if row["name"] in setting.groups]
+    last = max(step for run in setting.runs for step in setting.accuracy(run, setting.rows[-1])) if shown else 0
+    for place, (mode, reference) in enumerate(shown, 1):
+        handles[styles[mode].label + REFERENCE] = axis.errorbar(
+            last * (1 + 0.03 * place),
+            100 * reference["mean"],
+            100 * reference["half_width"],
+            fmt=styles[mode].marker,
+            color=styles[mode].colour,
+            markerfacecolor="none",
+            capsize=3,
+        )
     return handles

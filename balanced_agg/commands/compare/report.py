@@ -32,7 +32,7 @@ PAGE = """<!DOCTYPE html>
 {tables}
 <h2>Pictures</h2>
 <p>Lines: mean over seeds at the steps that every seed has; bands: from the lowest to the highest seed. Thin lines that
-end in a cross: single runs that were cut short, in no mean.</p>
+end in a cross: single runs that were cut short, in no mean. Hollow markers behind the last step: the reference.</p>
 {pictures}
 <h2>Runs</h2>
 {runs}

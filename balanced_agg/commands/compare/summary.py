@@ -5,28 +5,38 @@ from statistics import fmean
 from typing import Any
 
 from balanced_agg.commands.compare.groups import QUANTITIES, Setting
+from balanced_agg.commands.compare.reference import Reference, beside
 from balanced_agg.runs.run import Run
 
 
-def summarize(settings: Sequence[Setting], remarks: Sequence[str]) -> dict[str, Any]:
+def summarize(
+    settings: Sequence[Setting], remarks: Sequence[str], reference: Reference | None = None
+) -> dict[str, Any]:
     """Return everything that the tables hold, ready for JSON. Accuracies and drops are shares, 0 to 1.
 
     Of each setting and mode: the seeds that count and those that were cut short; of each benchmark peak, peak_step,
-    last and drop; and final values. Each number is that of :func:`over_seeds`.
+    last and drop; and final values. Each number is that of :func:`over_seeds`. Of a setting also what
+    :func:`reference.beside` says, if there is a reference, with a remark where it has nothing.
     """
     return {
-        "settings": [
-            {
-                "setting": setting.name,
-                "benchmarks": setting.rows,
-                "groups": [summarize_group(mode, setting) for mode in setting.groups],
-                "remarks": setting.remarks,
-            }
-            for setting in settings
-        ],
+        "settings": [summarize_setting(setting, reference) for setting in settings],
         "remarks": list(remarks),
         "runs": [describe(run, setting) for setting in settings for run in setting.runs],
     }
+
+
+def summarize_setting(setting: Setting, reference: Reference | None) -> dict[str, Any]:
+    summary = {
+        "setting": setting.name,
+        "benchmarks": setting.rows,
+        "groups": [summarize_group(mode, setting) for mode in setting.groups],
+        "remarks": setting.remarks,
+    }
+    if reference is None:
+        return summary
+    found = beside(reference, summary)
+    told = [f"Nothing of the reference stands beside these runs: {found['why']}."] if "why" in found else []
+    return summary | {"reference": found, "remarks": setting.remarks + told}
 
 
 def summarize_group(mode: str, setting: Setting) -> dict[str, Any]:

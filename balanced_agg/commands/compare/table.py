@@ -18,6 +18,12 @@ FINAL_CAPTION = (
     "aggregation says, so under seq-mean-token-mean it is another mean of the same policy's entropies than under the "
     "others."
 )
+REFERENCE_HEADER = ("aggregation", "yours, last %", "reference %", "difference, points")
+REFERENCE_CAPTION = (
+    "Mean over benchmarks at the last step beside {source}. Difference: yours - reference. ±: half of the 95 % "
+    "interval of drawing responses, at most; the reference is taken for one run with as many responses as yours. What "
+    "differs by seed, or with other problems or graders, comes on top."
+)
 RUN_HEADER = ("run", "setting", "aggregation", "path", "seed", "steps", "of", "peak %", "last %", "commit")
 RUN_CAPTION = "Peak and last: validation accuracy, over all benchmarks. †: cut short, in no statistic."
 
@@ -33,14 +39,18 @@ class Table:
 
 
 def tables_of(setting: dict[str, Any]) -> list[Table]:
-    """The tables of one setting: validation accuracies, if any, and the final values of what a step logs."""
+    """The tables of one setting: accuracies, if any, beside the reference's, if asked for, and what a step logs."""
     final_rows = []
     for group in setting["groups"]:
         numbers = (written(group["final"][quantity.name], 1, quantity.digits) for quantity in QUANTITIES)
         final_rows.append((group["mode"], str(len(group["seeds"])), *numbers))
     final = Table(FINAL_HEADER, final_rows, FINAL_CAPTION, 1)
     accuracies = Table(ACCURACY_HEADER, list(accuracy_rows(setting)), ACCURACY_CAPTION, 2)
-    return [accuracies, final] if setting["benchmarks"] else [final]
+    tables = [accuracies] if setting["benchmarks"] else []
+    if rows := setting.get("reference", {}).get("rows"):
+        caption = REFERENCE_CAPTION.format(source=setting["reference"]["source"])
+        tables.append(Table(REFERENCE_HEADER, list(map(reference_row, rows)), caption, 1))
+    return [*tables, final]
 
 
 def title(setting: dict[str, Any]) -> str:
@@ -51,6 +61,10 @@ def remarks_of(summary: dict[str, Any]) -> list[str]:
     """All remarks, those on a setting after its name."""
     by_setting = [f"{title(setting)}: {remark}" for setting in summary["settings"] for remark in setting["remarks"]]
     return [*by_setting, *summary["remarks"]]
+
+
+def reference_row(row: dict[str, Any]) -> tuple[str, ...]:
+    return (row["name"], *(written(row[name], 100, 1) for name in ("ours", "reference", "difference")))
 
 
 def accuracy_rows(setting: dict[str, Any]) -> Iterator[tuple[str, ...]]:
