@@ -6,7 +6,7 @@ reaches every token of every response.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from balanced_agg.loss.rules import is_plugin_mode
 
 OUR_MODES = ("balanced", "group-token-mean")
 VOCABULARY = 11
+RESPONSE_BUDGET = 16  # tokens
 CLIP, DUAL_CLIP = 0.2, 3.0  # verl's defaults
 REFERENCE_FIELDS = ("input_ids", "response_mask", "old_log_probs", "advantages")
 CLIP_EDGES = (1 - CLIP, 1 + CLIP, DUAL_CLIP)
@@ -53,7 +54,11 @@ class MiniBatch:
         """A copy that carries the divisors of the whole batch, as the driver writes them."""
         data = self.data.clone()
         data["length_divisor"] = length_divisors(
-            mode, self.group_ids, self.padded("advantages"), self.padded("response_mask"), response_budget=16
+            mode,
+            self.group_ids,
+            self.padded("advantages"),
+            self.padded("response_mask"),
+            response_budget=RESPONSE_BUDGET,
         )
         return MiniBatch(data, self.group_ids)
 
@@ -236,28 +241,40 @@ def reference_loss(batch: MiniBatch, mode: str, log_probs_of: Callable[[Tensor, 
 
     In each group, the mean token loss of every subset weighs its share of the group's responses; groups weigh their
     share of the mini-batch. Under ``group-token-mean`` a group is one subset. A row without tokens is in no subset, but
-    it counts as one of the mini-batch.
+    it counts as one of the mini-batch. Under every other mode the summed losses of a row are divided by its divisor,
+    which tests/loss/test_rules.py has by hand.
 
     Args:
         log_probs_of: from the tokens of a sequence and the length of its response to the (length,) log-probabilities of
             that response, in float64.
     """
+    token_losses = {row: losses for row, losses in enumerate(_token_losses(batch, log_probs_of)) if len(losses)}
+    if mode not in OUR_MODES:
+        divisors = batch.with_divisors(mode).data["length_divisor"].double()
+        return torch.stack([losses.sum() / divisors[row] for row, losses in token_losses.items()]).sum() / len(batch)
     groups: dict[str, dict[float, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-    for group_id, *fields in zip(batch.group_ids, *map(batch.data.__getitem__, REFERENCE_FIELDS), strict=True):
-        ids, mask, old_log_probs, advantages = fields
-        if mask.any():
-            advantage = advantages[mask.bool()][0].double()
-            ratio = torch.exp(log_probs_of(ids, len(mask)) - old_log_probs.double())
-            losses = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - CLIP, 1 + CLIP))
-            if advantage < 0:
-                losses = torch.minimum(losses, -advantage * DUAL_CLIP)
-            subset = float(advantage.sign()) if mode == "balanced" else 0.0
-            groups[group_id][subset].append(losses[mask.bool()])
+    for row, losses in token_losses.items():
+        subset = float(batch.data["advantages"][row].sum().sign()) if mode == "balanced" else 0.0
+        groups[batch.group_ids[row]][subset].append(losses)
     total = torch.zeros((), dtype=torch.float64)
     for subsets in groups.values():
-        for token_losses in subsets.values():
-            total = total + len(token_losses) / len(batch) * torch.cat(token_losses).mean()
+        for losses in subsets.values():
+            total = total + len(losses) / len(batch) * torch.cat(losses).mean()
     return total
+
+
+def _token_losses(batch: MiniBatch, log_probs_of: Callable[[Tensor, int], Tensor]) -> Iterator[Tensor]:
+    """The clipped losses of each row's unmasked tokens, with verl's dual clip."""
+    for ids, mask, old_log_probs, advantages in zip(*map(batch.data.__getitem__, REFERENCE_FIELDS), strict=True):
+        if not mask.any():
+            yield torch.empty(0)
+            continue
+        advantage = advantages[mask.bool()][0].double()
+        ratio = torch.exp(log_probs_of(ids, len(mask)) - old_log_probs.double())
+        losses = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - CLIP, 1 + CLIP))
+        if advantage < 0:
+            losses = torch.minimum(losses, -advantage * DUAL_CLIP)
+        yield losses[mask.bool()]
 
 
 def reference_gradient(batch: MiniBatch, mode: str) -> Tensor:

@@ -25,7 +25,15 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine import EngineRegistry
 from verl.workers.utils.losses import ppo_loss
 
-from tests.minibatch import OUR_MODES, VOCABULARY, MiniBatch, make_actor_config, make_minibatch, reference_loss
+from tests.minibatch import (
+    OUR_MODES,
+    RESPONSE_BUDGET,
+    VOCABULARY,
+    MiniBatch,
+    make_actor_config,
+    make_minibatch,
+    reference_loss,
+)
 
 SHAPE = {
     "vocab_size": VOCABULARY,
@@ -44,8 +52,14 @@ LAYOUTS = {"padded": False, "packed": True}
 MICRO_BATCH_SIZE = 4
 
 
-def engine_of(folder: Path, packed: bool, precision: str):
-    """verl's engine with the model in ``folder``; attention is torch's, which takes packed sequences, too."""
+def engine_of(
+    folder: Path, *, packed: bool, precision: str = "fp32", attention: str = "sdpa", fused_kernels: bool = False, **fsdp
+):
+    """verl's engine with the model in ``folder``. torch's attention takes packed sequences, too.
+
+    Args:
+        fsdp: keys of verl's ``fsdp_config``.
+    """
     precisions = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     engine = EngineRegistry.new(
         model_type="language_model",
@@ -54,9 +68,17 @@ def engine_of(folder: Path, packed: bool, precision: str):
             path=str(folder),
             load_tokenizer=False,
             use_remove_padding=packed,
-            override_config={"attn_implementation": "sdpa"},
+            override_config={"attn_implementation": attention},
+            use_fused_kernels=fused_kernels,
+            fused_kernel_options={"impl_backend": "torch"},
         ),
-        engine_config=FSDPEngineConfig(strategy="fsdp2", mixed_precision=precisions, use_torch_compile=False),
+        engine_config=FSDPEngineConfig(
+            strategy="fsdp2",
+            mixed_precision=precisions,
+            use_torch_compile=False,
+            use_fused_kernels=fused_kernels,
+            **fsdp,
+        ),
         optimizer_config=FSDPOptimizerConfig(lr=1e-3),
         checkpoint_config=CheckpointConfig(),
     )
@@ -64,22 +86,33 @@ def engine_of(folder: Path, packed: bool, precision: str):
     return engine
 
 
-def engine_gradient(engine, batch: MiniBatch, mode: str, packed: bool) -> dict[str, Tensor]:
-    """By parameter, on the CPU, as an optimizer step over the whole mini-batch would see it."""
+def backward(engine, batch: MiniBatch, mode: str, responses: int, **split: int | bool) -> None:
+    """Accumulate the gradient of a mini-batch of which this rank has ``batch``; within ``engine.train_mode()``.
+
+    Args:
+        responses: of the whole mini-batch, over all ranks.
+        split: verl's keys of how rows become micro-batches.
+    """
     data = batch.data.clone()
     lengths = data["input_ids"].offsets().diff().tolist()
     data["position_ids"] = torch.nested.as_nested_tensor([*map(torch.arange, lengths)], layout=torch.jagged)
     tu.assign_non_tensor(
         data,
         temperature=1.0,
-        use_remove_padding=packed,
-        use_dynamic_bsz=False,
-        micro_batch_size_per_gpu=MICRO_BATCH_SIZE,
-        global_batch_size=len(batch),
+        use_remove_padding=engine.use_remove_padding,
+        use_fused_kernels=engine.engine_config.use_fused_kernels,
+        global_batch_size=responses,
+        **split,
     )
+    engine.optimizer_zero_grad()
+    config = make_actor_config(mode, loss_scale_factor=RESPONSE_BUDGET)
+    engine.forward_backward_batch(data, partial(ppo_loss, config))
+
+
+def engine_gradient(engine, *arguments, **split: int | bool) -> dict[str, Tensor]:
+    """By parameter, on the CPU, as an optimizer step would see it; the arguments are those of :func:`backward`."""
     with engine.train_mode():
-        engine.optimizer_zero_grad()
-        engine.forward_backward_batch(data, partial(ppo_loss, make_actor_config(mode)))
+        backward(engine, *arguments, **split)
         gradients = {name: weight.grad.full_tensor() for name, weight in engine.module.named_parameters()}
     return {name: gradient.cpu() for name, gradient in gradients.items()}
 
@@ -102,19 +135,25 @@ def relative_error(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> fl
     return (difference / sum(float(gradient.square().sum()) for gradient in expected.values())) ** 0.5
 
 
+def saved_model(name: str, folder: Path) -> PreTrainedModel:
+    """A random one of these shapes in float64, whose float32 is saved in ``folder``."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(MODELS[name], attn_implementation="eager")
+    model.save_pretrained(folder)
+    return model.double()
+
+
 def compare(folder: Path, precisions: list[str]) -> Iterator[dict[str, str | float]]:
     batch = make_minibatch(seed=12, groups=4, group_size=6)
-    for name, config in MODELS.items():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-        model.save_pretrained(folder / name)
-        model = model.double()
+    for name in MODELS:
+        model = saved_model(name, folder / name)
         for (layout, packed), precision in product(LAYOUTS.items(), precisions):
-            engine = engine_of(folder / name, packed, precision)
+            engine = engine_of(folder / name, packed=packed, precision=precision)
+            split = {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": MICRO_BATCH_SIZE}
             for mode in OUR_MODES:
                 expected = reference_gradient(model, batch, mode)
                 error, with_local_counts = (
-                    relative_error(engine_gradient(engine, given, mode, packed), expected)
+                    relative_error(engine_gradient(engine, given, mode, len(batch), **split), expected)
                     for given in (
                         batch.with_divisors(mode),
                         batch.with_divisors_of_each_micro_batch(mode, MICRO_BATCH_SIZE),
