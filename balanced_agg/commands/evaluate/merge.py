@@ -30,12 +30,16 @@ def merge(shards: Path, target: Path) -> None:
     """Raises ValueError for what is not as verl's checkpoints are, and whatever verl's merger raises."""
     files = sorted(shards.glob(SHARDS))
     ranks = select(read_json(shards / "fsdp_config.json"), "world_size")
-    expected = [f"model_world_size_{ranks}_rank_{rank}.pt" for rank in range(len(files))]
-    if ranks != len(files) or {file.name for file in files} != {*expected}:
-        raise ValueError(
-            f"{shards / 'fsdp_config.json'} has world_size={ranks!r:.20}, but there are {len(files)} shards"
-        )
-    tensors = max(check_shard(file, ranks) for file in files)
+    incomplete = ValueError(
+        f"{shards / 'fsdp_config.json'} has world_size={ranks!r:.20}, but there are {len(files)} shards"
+    )
+    expected = {f"model_world_size_{ranks}_rank_{rank}.pt" for rank in range(len(files))}
+    if not isinstance(ranks, int) or not 0 < len(files) <= ranks or {file.name for file in files} != expected:
+        raise incomplete
+    checked = [check_shard(file, ranks) for file in files]
+    tensors = max(count for count, _ in checked)
+    if len(files) < max(replica for _, replica in checked):
+        raise incomplete
     config = read_json(shards / "huggingface/config.json")
     for key in ("num_hidden_layers", "text_config.num_hidden_layers"):
         layers = select(config, key)
@@ -50,8 +54,13 @@ def merge(shards: Path, target: Path) -> None:
     main()
 
 
-def check_shard(file: Path, ranks: int) -> int:
-    """The number of tensors in a shard. ValueError for what is no dictionary of tensors that have their own data."""
+def check_shard(file: Path, ranks: int) -> tuple[int, int]:
+    """(tensors in a shard, first ranks that have all of them together): with ``fsdp_size`` not all ranks, whose files
+    may be on other nodes.
+
+    Raises:
+        ValueError: it is no dictionary of tensors that have their own data.
+    """
     import torch
     from torch.distributed.tensor import DTensor
 
@@ -60,18 +69,19 @@ def check_shard(file: Path, ranks: int) -> int:
         state: Any = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # of torch, pickle or zip, by where it ends
         raise ValueError(f"{file} is not loaded: {reason(error)}") from None
-    size = 0
+    size, replica = 0, 0
     for name, tensor in state.items() if isinstance(state, dict) else [(type(state).__name__, None)]:
         if isinstance(tensor, DTensor):
             if tensor.device_mesh.mesh.numel() > ranks:
                 raise ValueError(f"{file}: {name!r:.80} is spread over more than {ranks} ranks")
+            replica = max(replica, tensor.device_mesh.mesh.shape[-1])
             tensor = tensor.to_local()
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{file} is not loaded: {name!r:.80} is no tensor")
         size += tensor.numel() * tensor.element_size()
     if size > 2 * file.stat().st_size:  # tied weights have one piece of data
         raise ValueError(f"{file} is not loaded: its tensors have {size} bytes, but the file {file.stat().st_size}")
-    return len(state)
+    return len(state), replica or ranks
 
 
 def reason(error: Exception) -> str:

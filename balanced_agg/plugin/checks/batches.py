@@ -5,6 +5,7 @@ from omegaconf import DictConfig, OmegaConf
 from balanced_agg.plugin.refusal import Refusal
 
 ACTOR, ROLLOUT, REF = (f"actor_rollout_ref.{part}" for part in ("actor", "rollout", "ref"))
+FSDP = f"{ACTOR}.fsdp_config"
 SEPARATE = "separate_async"
 
 
@@ -55,20 +56,30 @@ def all_gpus(config: DictConfig) -> int:
     return config.trainer.nnodes * config.trainer.n_gpus_per_node
 
 
+def shards_of_a_copy(config: DictConfig) -> int:
+    """The ranks that one copy of the actor's weights is spread over; FSDP repeats it in each group of as many."""
+    gpus, size = all_gpus(config), OmegaConf.select(config, f"{FSDP}.fsdp_size", default=-1)
+    return gpus if size < 0 else min(size, gpus)
+
+
 def check_parallelism(config: DictConfig) -> None:
-    """Check that the GPUs divide into groups that share a sequence, and into replicas of the rollout engine."""
+    """Check that the GPUs divide into groups that share a sequence or a copy of the weights, and into replicas of the
+    rollout engine.
+    """
     gpus = all_gpus(config)
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     shares = {f"{ACTOR}.ulysses_sequence_parallel_size": actor.get("ulysses_sequence_parallel_size") or 1}
+    if actor.strategy.startswith("fsdp"):
+        shares[f"{FSDP}.fsdp_size"] = shards_of_a_copy(config)
     if OmegaConf.select(config, "trainer.v1.trainer_mode") != SEPARATE:  # whose rollout has GPUs of its own
         key = f"{ROLLOUT}.tensor_model_parallel_size"
         if (replicas := rollout.get("data_parallel_size") or 1) > 1:
             key += f" x {ROLLOUT}.data_parallel_size"
         shares[key] = rollout.tensor_model_parallel_size * replicas
     for key, share in shares.items():
-        if gpus % share:
+        if share == 0 or gpus % share:
             what = f"={share} does not divide trainer.nnodes x trainer.n_gpus_per_node = {gpus} GPUs"
-            raise Refusal(key, what, divisor_of(gpus, share))
+            raise Refusal(key, what, divisor_of(gpus, max(share, 1)))
 
 
 def check_separate_async(config: DictConfig) -> None:

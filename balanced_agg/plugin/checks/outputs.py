@@ -4,12 +4,13 @@ import importlib.util
 import netrc
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
-from balanced_agg.plugin.checks.batches import all_gpus
+from balanced_agg.plugin.checks.batches import FSDP, all_gpus, shards_of_a_copy
 from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.checks.model import local_model, model_config
 from balanced_agg.plugin.guard import checkpoints
@@ -118,8 +119,27 @@ def check_resume(config: DictConfig) -> None:
     if sizes := {int(name.split("_")[3]) for name in shards} - {gpus}:
         what = f"{named} is of {max(sizes)} ranks, but trainer.nnodes x trainer.n_gpus_per_node = {gpus}"
         raise Refusal(key, what, f"{remedy}, or use as many ranks")
+    saved = actor_shards(folder) if config.actor_rollout_ref.actor.strategy == "fsdp2" else None
+    if saved not in (None, shards_of_a_copy(config)):
+        what = f" spreads the weights over {shards_of_a_copy(config)} ranks, but {folder} has them over {saved}"
+        raise Refusal(f"{FSDP}.fsdp_size", what, f"set it to {saved}; or {remedy}")
     if other := other_model(config, folder):
         raise Refusal(key, f"{named} is of another model than {other}", remedy)
+
+
+def actor_shards(folder: Path) -> int | None:
+    """The ranks over which a checkpoint of FSDP2's has one copy of the actor's weights; None where no file tells.
+
+    verl loads it over as many alone.
+    """
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    for file in (folder / "actor").glob("model_world_size_*_rank_*.pt"):
+        with suppress(Exception):  # of torch, pickle or zip: the guard tells which checkpoints are complete
+            state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+            return next(int(x.device_mesh.mesh.shape[-1]) for x in state.values() if isinstance(x, DTensor))
+    return None
 
 
 def newest_checkpoint(run: Path) -> Path | None:
