@@ -23,8 +23,7 @@ from balanced_agg.untrusted import Unreadable, opened
 SUFFIX = ".tests.zip"
 MOST_BYTES = 2**30  # of one problem's tests
 LONGEST_REFERENCE = 1000  # characters
-# Random numbers take a third of the time of zlib's own level, and a tenth more of the disk.
-LEVEL = 1
+LEVEL = 1  # of zlib, whose own takes six times as long for 6 % less
 OPTION = "reward.custom_reward_function.reward_kwargs.tests_folders"
 AGAIN = "put the file there that `balanced-agg prepare` wrote beside the data file, or prepare the data set again"
 
