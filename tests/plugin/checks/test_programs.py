@@ -20,7 +20,6 @@ from tests.composed import compose_recipe
 
 TRUTH = json.dumps({"inputs": ["1"], "outputs": ["1"], "fn_name": None})
 NAME = "code.tests.zip"
-OPTIONS = "reward.custom_reward_function.reward_kwargs"
 
 
 def written(folder, truths=(TRUTH,), apart=True, source="livecodebench"):
@@ -58,7 +57,7 @@ def test_a_folder_that_is_named_is_the_one_that_is_looked_in(tmp_path):
     (tmp_path / NAME).rename(tmp_path / "elsewhere" / NAME)
     with pytest.raises(ValueError, match=rf"^data\.val_files: {file}: there is no {NAME} in {tmp_path}: .*prepare"):
         check_tests(only(file))
-    check_tests(only(file, f"+{OPTIONS}.tests_folders=[{tmp_path}/elsewhere]"))
+    check_tests(only(file, f"reward.graders.tests_folders=[{tmp_path}/elsewhere]"))
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"x" * 999])
