@@ -30,7 +30,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *TOPICS]
 QUICKSTART = ROOT / "scripts/quickstart.sh"
 FOLDERS = ("balanced_agg", "configs", "data", "docker", "docs", "recipes", "scripts", "tests", ".ci", ".github")
 # Commands that are looked at only for the files of the checkout that they name.
-OTHER_PROGRAMS = {"apt-get", "docker", "export", "git", "kubectl", "ruff", "source", "wandb"}
+OTHER_PROGRAMS = {"apt-get", "docker", "export", "git", "kubectl", "ruff", "sky", "source", "wandb"}
 WITH_OVERRIDES = {"train", "sweep", "submit", "doctor"}
 
 FILE_COMMENT = re.compile(r"# ([\w./]+\.(?:py|yaml))\n")

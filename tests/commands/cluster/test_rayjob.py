@@ -1,5 +1,6 @@
 """docker/rayjob.yaml fits the hardware file, the image and the lock that it speaks of, and lets in no one."""
 
+import re
 import shlex
 
 import pytest
@@ -95,3 +96,22 @@ def test_what_a_run_reads_and_writes_is_on_the_volume_that_all_pods_share(docume
 
 def test_the_cluster_ends_with_its_run(spec):
     assert spec["shutdownAfterJobFinishes"] is True
+
+
+def test_programs_are_graded_by_the_service_of_the_same_file(documents, groups, config):
+    service, sandbox = documents["Service"], documents["Deployment"]["spec"]["template"]
+    host, port = re.fullmatch(r"http://([\w-]+):(\d+)/run_code", config.reward.sandbox_fusion.url).groups()
+    assert service["metadata"]["name"] == host
+    assert [{"port": int(port)}] == service["spec"]["ports"]
+    assert service["spec"]["selector"].items() <= sandbox["metadata"]["labels"].items()
+    (container,) = sandbox["spec"]["containers"]
+    assert container["ports"] == [{"containerPort": int(port)}]
+
+
+def test_pods_that_run_programs_hold_nothing_and_reach_nothing(documents):
+    sandbox, policy = documents["Deployment"]["spec"]["template"], documents["NetworkPolicy"]["spec"]
+    assert sandbox["spec"]["automountServiceAccountToken"] is False
+    assert "volumes" not in sandbox["spec"] and "env" not in sandbox["spec"]["containers"][0]
+    assert policy["podSelector"]["matchLabels"] == sandbox["metadata"]["labels"]
+    assert "Egress" in policy["policyTypes"] and "egress" not in policy, "none is allowed"
+    assert policy["ingress"][0]["from"] == [{"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}]
