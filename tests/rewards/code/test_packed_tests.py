@@ -138,6 +138,14 @@ def test_whatever_bytes_are_damaged_other_tests_are_never_read(tmp_path):
     assert refused > 150
 
 
+def test_other_tests_under_the_name_of_the_right_ones_are_refused(tmp_path):
+    (reference,) = map(reference_in, packed(tmp_path, [ADD]))
+    with zipfile.ZipFile(tmp_path / NAME, "w") as archive:
+        archive.writestr(reference.sha256, ORDER)
+    with pytest.raises(ValueError, match="not those that were written"):
+        read(reference, find(reference, [str(tmp_path)]))
+
+
 def test_tests_that_unpack_to_more_than_they_say_or_may_are_not_unpacked(tmp_path, monkeypatch):
     path, limit = tmp_path / NAME, 10**5
     monkeypatch.setattr(packed_tests, "MOST_BYTES", limit)
