@@ -14,6 +14,7 @@ from balanced_agg.data.prepare import CONFLICTING, REPEATED, prepare
 from balanced_agg.data.registry import BENCHMARKS, CHOICES
 from balanced_agg.data.sources import sha256_of
 
+from balanced_agg.rewards.packed_tests import reference_in
 from balanced_agg.rewards.program_tests import find_tests, read_tests
 from tests.data.sources import BENCHMARK_ROWS, dapo_row, write_jsonl, write_parquet
 
@@ -332,7 +333,7 @@ def test_tests_of_programs_lie_beside_the_rows_which_refer_to_them(tmp_path, pro
     assert prepared.manifest["tests_sha256"] == sha256_of(out / "livecodebench.tests.zip")
     for row, source in zip(rows_of(prepared), BENCHMARK_ROWS["livecodebench"], strict=True):
         truth = row["reward_model"]["ground_truth"]
-        assert len(truth) < 200
+        assert reference_in(truth).file == prepared.manifest["tests_file"] and len(truth) < 200
         assert find_tests(truth, [str(out)])() == read_tests(LIVECODEBENCH.convert(source).ground_truth)
 
 
