@@ -11,7 +11,8 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from verl import DataProto
 from verl.trainer.ppo.reward import load_reward_manager
-from verl.utils.config import validate_config
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl.workers.config.optimizer import build_optimizer
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
 from balanced_agg.commands import recipes
@@ -106,6 +107,13 @@ def test_adam_on_the_host_has_threads_unless_the_user_says_otherwise(monkeypatch
     assert int(threads("1gpu")) > int(threads("cpu")) == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads("1gpu") == threads("cpu") == "3"
+
+
+@pytest.mark.parametrize(("hardware", "fused"), [("1gpu", True), ("8gpu", None)])
+def test_adam_on_one_gpu_is_the_fused_one_as_verl_builds_it(hardware, fused):
+    config = omega_conf_to_dataclass(compose_recipe("arithmetic", f"hardware={hardware}").actor_rollout_ref.actor.optim)
+    optimizer = build_optimizer([torch.nn.Parameter(torch.ones(1))], config)
+    assert type(optimizer) is torch.optim.AdamW and optimizer.defaults["fused"] is fused
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
