@@ -12,6 +12,7 @@ from verl.trainer.ppo.utils import need_critic
 
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, gigabytes
 from balanced_agg.commands.doctor.machine import cluster
+from balanced_agg.commands.doctor.memory_lines import memory_lines
 from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.plugin.checks.cluster import CPUS_PER_RANK, RAY_INIT, needed_cpus
 from balanced_agg.plugin.checks.outputs import nearest_existing
@@ -43,6 +44,7 @@ def asked_for(recipe: Recipe) -> Iterator[Check]:
         yield placement(recipe, there)
     if not recipe.refused_by("chat_template", "model_files"):
         yield model(recipe.config.actor_rollout_ref.model.path)
+    yield from memory_lines(recipe)
     yield check_checkpoints(recipe)
 
 

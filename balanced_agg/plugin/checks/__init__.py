@@ -11,6 +11,7 @@ from balanced_agg.plugin.checks import (
     cluster,
     data,
     ground_truths,
+    memory,
     model,
     outputs,
     packages,
@@ -51,6 +52,7 @@ CHECKS = (
     reward_function.check_reward_function,
     model.check_chat_template,
     model.check_model_files,
+    model.check_fused_kernels,
     model.check_context,
     data.check_prompts,
     outputs.check_folders,
@@ -62,6 +64,7 @@ CHECKS = (
     cluster.check_interpreter,
     cluster.check_gpus,
     cluster.check_ray_cpus,
+    memory.check_memory,
 )
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ def local_model(config: DictConfig) -> Path | None:
     """The model's directory on this machine; None if it is remote, or not there."""
     path = Path(config.actor_rollout_ref.model.path).expanduser()
     return path if "://" not in str(config.actor_rollout_ref.model.path) and path.is_dir() else None
+
+
+def config_folder(config: DictConfig) -> Path | None:
+    """The directory on this machine that has the model's ``config.json``: its own, or one of the hub's cache."""
+    if folder := local_model(config):
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):  # no hub id
+        found = try_to_load_from_cache(config.actor_rollout_ref.model.path, "config.json")
+        return Path(found).parent if isinstance(found, str) and Path(found).is_file() else None
+    return None
 
 
 def check_chat_template(config: DictConfig) -> None:
@@ -113,6 +127,32 @@ def json_object(file: Path, key: str | None = None) -> dict[str, Any]:
     except (KeyError, TypeError):
         why = f"{file} has no {key}"
     raise Refusal(KEY, f": {why}", "set it to a complete model directory")
+
+
+def check_fused_kernels(config: DictConfig) -> None:
+    """Check that verl's fused kernels can read the model's head: FSDP2 has it in shards, where verl crashes, unless it
+    is tied to the embeddings.
+    """
+    model, folder = config.actor_rollout_ref.model, config_folder(config)
+    if not model.get("use_fused_kernels") or config.actor_rollout_ref.actor.strategy != "fsdp2" or folder is None:
+        return
+    if not has_tied_head(model_config(folder) | dict(model.get("override_config") or {})):
+        raise Refusal(
+            "actor_rollout_ref.model.use_fused_kernels",
+            "=True: under actor_rollout_ref.actor.strategy=fsdp2 they need a model whose head is its embeddings "
+            f"(tie_word_embeddings), and {model.path} has one of its own",
+            "set it to False",
+        )
+
+
+def has_tied_head(model: dict[str, Any]) -> bool:
+    """Whether the output head of a config.json is the embeddings; where it is silent, what transformers takes."""
+    if "tie_word_embeddings" in model:
+        return bool(model["tie_word_embeddings"])
+    from transformers import CONFIG_MAPPING
+
+    known = model.get("model_type") in CONFIG_MAPPING
+    return bool(CONFIG_MAPPING[model["model_type"]]().tie_word_embeddings) if known else True
 
 
 def check_context(config: DictConfig) -> None:
