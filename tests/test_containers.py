@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from types import ModuleType
 import pytest
 from packaging.requirements import Requirement
 
-from tests.composed import ROOT
+from tests.composed import ROOT, compose_recipe
 from tests.end_to_end.test_wheel import SOURCES
-from tests.test_environment import EXTRAS, PROJECT
+from tests.test_environment import EXTRAS, PROJECT, build_environment
 
 
 def loaded(name: str) -> ModuleType:
@@ -62,7 +63,7 @@ def test_the_gpu_image_starts_from_the_vllm_that_is_pinned_and_speaks_of_no_othe
 def test_the_cpu_image_has_the_python_that_setup_asks_for_and_the_trial_is_given_the_same():
     (base,) = written(CPU, "FROM")
     python, release = re.fullmatch(r"python:(\d+\.\d+)-slim-(\w+)", base).groups()
-    assert f'!= "{python}"' in (ROOT / "scripts/setup.sh").read_text()
+    assert python in build_environment.CPU.pythons
     assert release == try_dockerfile.STAND_IN[-1]
     assert set(re.findall(r"--shm-size=(\w+)", CPU.read_text())) == {f"{try_dockerfile.SHARED_MEMORY // 2**30}g"}
 
@@ -125,6 +126,22 @@ def test_an_image_takes_in_the_sources_and_nothing_that_lies_about(tmp_path):
         (tmp_path / name).touch()
     shutil.copy(ROOT / ".dockerignore", tmp_path)
     assert sorted(map(str, build_context(tmp_path))) == sorted(wanted)
+
+
+def test_the_printed_run_has_what_its_recipe_needs_of_docker():
+    """Its sandbox's three options, its data beforehand, and a volume for each folder that outlives the container."""
+    page = (ROOT / "docs/containers.md").read_text().replace("\\\n", " ")
+    (words,) = [shlex.split(line) for line in page.splitlines() if line.startswith("docker run") and "train.sh" in line]
+    options = {words[i + 1] for i, word in enumerate(words) if word == "--security-opt"}
+    assert options == {f"{what}=unconfined" for what in ("seccomp", "systempaths", "apparmor")}
+    prepared, recipe = re.fullmatch(r"balanced-agg prepare (.+?) &&\s+bash scripts/train\.sh (\S+)", words[-1]).groups()
+    data = compose_recipe(recipe).data
+    assert {Path(file).stem for file in [data.train_files, *data.val_files]} == {*prepared.split()}
+    folders = {words[i + 1].partition(":")[2] for i, word in enumerate(words) if word == "-v"}
+    home = dict(pair.split("=") for step in written(GPU, "ENV") for pair in step.split())["HF_HOME"]
+    assert (
+        folders == {"/workspace/artifacts", "/workspace/outputs"} and Path("/workspace/artifacts") in Path(home).parents
+    )
 
 
 def test_what_runs_is_no_root_and_stays_none(file):

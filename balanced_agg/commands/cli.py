@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from balanced_agg.commands.terminal import errors_in_one_line, messages
+from balanced_agg.plugin.installation import install_command
 
 # Modules of the extra `analysis`, the commands that can do without verl, and modules that come with verl.
 ANALYSIS = {"matplotlib", "pandas", "pyarrow", "scipy", "tensorboard", "wandb", "wandb_workspaces", "yaml"}
@@ -32,7 +33,7 @@ class Commands(TyperGroup):
             if module not in ANALYSIS | OF_VERL:
                 raise
             by_extra = module in ANALYSIS and command in WITHOUT_VERL
-            remedy = "pip install 'balanced-agg[analysis]'" if by_extra else "run it in the environment that has verl"
+            remedy = install_command("analysis") if by_extra else "run it in the environment that has verl"
             messages.print(f"balanced-agg {command} needs {module}: {remedy}")
             raise typer.Exit(1) from None
 

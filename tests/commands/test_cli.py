@@ -20,7 +20,8 @@ def test_the_modules_of_the_extra_are_those_of_the_project_file():
     assert {packages.get(name, name.replace("-", "_")) for name in names} == ANALYSIS
 
 
-EXTRA, ENVIRONMENT = "pip install 'balanced-agg[analysis]'", "run it in the environment that has verl"
+EXTRA, ENVIRONMENT = "extra", "environment"
+REMEDIES = {EXTRA: f"pip install '{ROOT}[analysis]'", ENVIRONMENT: "run it in the environment that has verl"}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_command_that_lacks_a_module_says_in_one_line_where_it_comes_from(tmp_
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (1, f"balanced-agg {command[0]} needs {module}: {remedy}\n")
+    assert (done.returncode, done.stderr) == (1, f"balanced-agg {command[0]} needs {module}: {REMEDIES[remedy]}\n")
 
 
 def test_any_other_missing_module_is_an_error_of_ours(monkeypatch):

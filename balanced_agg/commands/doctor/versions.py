@@ -7,12 +7,13 @@ from packaging.requirements import Requirement
 
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check
 from balanced_agg.plugin.cpu import cpu_is_chosen
+from balanced_agg.plugin.installation import install_command, setup_command
 
 OURS = "balanced-agg"
 STACK = ("torch", "transformers", "ray", "tensordict", "TransferQueue")
 # Their builds on PyPI ask for CUDA, and `import transformers` fails with them beside a CPU build of torch.
 TORCH_COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
-INSTALL = {"cpu": "bash scripts/setup.sh", "gpu": "pip install 'balanced-agg[gpu]'"}
+INSTALL = {"cpu": setup_command(), "gpu": install_command("gpu")}
 
 
 def check_versions() -> Iterator[Check]:
