@@ -30,7 +30,7 @@ def judged(name: str | None, overrides: Sequence[str]) -> Iterator[Check]:
     yield plugin
     if plugin.status == OK:  # else what verl makes of a recipe says nothing
         recipe = examine(name, overrides) if name else recipe
-        yield from verl_lines.check_trl(recipe)
+        yield from verl_lines.check_packages(recipe)
         yield from verl_lines.check_devices(recipe)
     yield from machine.check_machine(recipe)
     yield from recipe_lines.check_recipe(recipe)

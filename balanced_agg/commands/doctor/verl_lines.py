@@ -14,21 +14,31 @@ from verl.workers.config.actor import ActorConfig
 from balanced_agg.commands import train
 from balanced_agg.commands.doctor.check import FAIL, OK, WARN, Check, described, gigabytes
 from balanced_agg.commands.doctor.recipe import Recipe
-from balanced_agg.plugin.checks.packages import trl_problem, trl_remedy
+from balanced_agg.plugin.checks.packages import (
+    flash_attn_problem,
+    flash_attn_remedy,
+    torch_problem,
+    trl_problem,
+    trl_remedy,
+)
 from balanced_agg.plugin.cpu import cpu_is_chosen
+from balanced_agg.plugin.installation import setup_command
 from balanced_agg.plugin.wrapping import misfits
 
 PLUGIN = "balanced_agg.plugin.loss.in_verl"
 REINSTALL = "pip install this package again in the environment that has verl"
 
 
-def check_trl(recipe: Recipe) -> Iterator[Check]:
+def check_packages(recipe: Recipe) -> Iterator[Check]:
     if not recipe.refused_by("trl") and (problem := trl_problem()):
         yield Check("trl", FAIL, problem, trl_remedy())
+    # What a recipe needs of it is for its launch check to say.
+    if not (recipe.config or cpu_is_chosen()) and (problem := flash_attn_problem()):
+        yield Check("flash-attn", WARN, f"verl's default attention needs {problem}", flash_attn_remedy())
 
 
 def check_devices(recipe: Recipe) -> Iterator[Check]:
-    if not recipe.refused_by("platform", "gpus"):
+    if not recipe.refused_by("platform", "torch", "gpus"):
         yield check_platform()
     yield check_accelerators()
 
@@ -79,6 +89,9 @@ def accept_balanced() -> None:
 
 
 def check_platform() -> Check:
+    if problem := torch_problem():
+        remedy = f"{setup_command('--gpu')}, and that environment; here runs only hardware=cpu"
+        return Check("platform", WARN if cpu_is_chosen() else FAIL, f"torch {problem}", remedy)
     if cpu_is_chosen() and train.without_accelerator():
         detail = "cpu: no accelerator here, or vLLM built for CPUs: `balanced-agg train` sets VERL_PLATFORM=cpu"
         return Check("platform", OK, detail, "where you start verl yourself: export VERL_PLATFORM=cpu")
@@ -91,7 +104,7 @@ def check_platform() -> Check:
         why = (
             "see the driver (nvidia-smi)"
             if torch.version.cuda or torch.version.hip
-            else "this torch is built without CUDA: pip install it"
+            else f"this torch is built without CUDA: {setup_command('--gpu')}"
         )
         return Check("platform", FAIL, f"{found}: torch finds no such device", f"{why}; or export VERL_PLATFORM=cpu")
     return Check("platform", OK, found)

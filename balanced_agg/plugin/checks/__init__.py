@@ -31,6 +31,7 @@ CHECKS = (
     values.check_numbers,
     values.check_names,
     rewards.check_dead_rewards,
+    packages.check_torch,
     cluster.check_platform,
     batches.check_separate_async,
     batches.check_batches,
@@ -60,6 +61,7 @@ CHECKS = (
     outputs.check_loggers,
     # The machine
     packages.check_trl,
+    packages.check_attention,
     cluster.check_cluster,
     cluster.check_interpreter,
     cluster.check_gpus,

@@ -25,9 +25,7 @@ RAY_INIT = "ray_kwargs.ray_init"
 
 def check_platform(config: DictConfig) -> None:
     """Check that the Hydra group ``hardware: cpu`` and ``VERL_PLATFORM=cpu`` are used together."""
-    # Not config.trainer.device: verl has already overwritten it with the platform it detected.
-    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    if choices.get("hardware") == "cpu" and not cpu_is_chosen():
+    if chosen_hardware() == "cpu" and not cpu_is_chosen():
         platform, remedy = os.environ.get("VERL_PLATFORM", ""), "export VERL_PLATFORM=cpu, or set hardware to another"
         raise Refusal("VERL_PLATFORM", f"={platform!r} with hardware=cpu", remedy)
     if config.trainer.device != "cpu" and cpu_is_chosen():
@@ -37,6 +35,11 @@ def check_platform(config: DictConfig) -> None:
             "GPUs",
             "set hardware=cpu, or export VERL_PLATFORM=nvidia",
         )
+
+
+def chosen_hardware() -> str | None:
+    """The config's choice of the group `hardware`, which trainer.device is not: verl overwrites that at a launch."""
+    return HydraConfig.get().runtime.choices.get("hardware") if HydraConfig.initialized() else None
 
 
 def ray_address_file(config: DictConfig) -> Path:
