@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.commands.recipes import root
 from balanced_agg.plugin.checks import outputs
 from balanced_agg.plugin.checks.cluster import RAY_INIT, named_cluster, ray_address_file
+from balanced_agg.plugin.checks.memory import host_bytes
 
 SHARED_MEMORY = Path("/dev/shm")
 # The quickstart, the smallest run there is, was seen to use 7.3 GB.
@@ -42,7 +42,7 @@ def check_machine(recipe: Recipe) -> Iterator[Check]:
     yield warn_with(
         "one core is slow: the smallest recipe was tested on two" if cores < 2 else "", "CPU cores", str(cores)
     )
-    total, available = memory()
+    total, available = host_bytes()
     remedy = f"end other programs: the smallest run takes {gigabytes(SMALLEST_RUN)}" if available < SMALLEST_RUN else ""
     yield warn_with(remedy, "memory", f"{gigabytes(available)} free of {gigabytes(total)}")
     yield check_shared_memory(recipe.get(f"{RAY_INIT}.object_store_memory"))
@@ -51,16 +51,6 @@ def check_machine(recipe: Recipe) -> Iterator[Check]:
         yield check_ray(recipe)
     if not recipe.refused_by("loggers"):
         yield check_wandb(recipe)
-
-
-def memory() -> tuple[int, int]:
-    """(total, available) bytes for this process: of the machine, or of its cgroup where that has less."""
-    lines = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text()))
-    total, available = (int(lines[name]) * 1024 for name in ("MemTotal", "MemAvailable"))
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and (bound := limit.read_text().strip()).isdecimal():
-        total, available = min(total, int(bound)), min(available, int(bound) - int(used.read_text()))
-    return total, available
 
 
 def check_shared_memory(object_store: int | None) -> Check:

@@ -32,6 +32,7 @@ from balanced_agg.plugin.refusal import Refusal
 
 # Attention of queries, keys, values and output, a gated MLP, two norms: for these alone the numbers are right.
 DENSE = ("llama", "mistral", "qwen2", "qwen3")
+SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
 # vLLM asleep, and CUDA's contexts, on a GPU that an actor shares with it.
 BESIDE = 4e9
@@ -62,7 +63,7 @@ class Shape:
 
 def shape_of(model: dict[str, Any]) -> Shape | None:
     """The shape in a model's config.json; None for other than dense decoders."""
-    if model.get("model_type") not in DENSE:
+    if model.get("model_type") not in DENSE or not all(isinstance(model.get(key), int) for key in SIZES):
         return None
     heads = model["num_attention_heads"]
     width = model.get("head_dim") or model["hidden_size"] // heads
@@ -138,18 +139,22 @@ def memory_of(config: DictConfig) -> Memory | None:
     if shape is None:
         return None
     fsdp, replica = actor.fsdp_config, rollout.tensor_model_parallel_size
-    in_optimizer = BYTES.get(str(fsdp.model_dtype), 4)
+    in_optimizer = BYTES.get(str(fsdp.get("model_dtype")), 4)
     computed = BYTES.get(str(OmegaConf.select(fsdp, "mixed_precision.param_dtype", default="bf16")), 2)
     in_vllm = BYTES.get(str(rollout.dtype), 2)
     each = in_optimizer * shape.parameters / shards_of_a_copy(config)
     # Weights, gradients and two moments; an adapter has small ones.
-    in_update, between = (1, 1) if model.lora_rank else (4, 3)
+    in_update, between = (1, 1) if model.get("lora_rank") else (4, 3)
     never, moved = bool(fsdp.offload_policy), bool(fsdp.param_offload and fsdp.optimizer_offload)
     alone = OmegaConf.select(config, "trainer.v1.trainer_mode") == SEPARATE  # without a rollout on its GPU
     beside = {} if alone else {"vLLM asleep": BESIDE}
-    late = {"unsharded gradients": 4 * shape.parameters} if fsdp.use_no_sync_for_gradient_accumulation else {}
-    logits = 0 if model.use_fused_kernels else 2 * computed * shape.vocabulary
-    entropy = 0 if fsdp.use_torch_compile or fsdp.entropy_from_logits_with_chunking else 8 * shape.vocabulary
+    late = {"unsharded gradients": 4 * shape.parameters} if fsdp.get("use_no_sync_for_gradient_accumulation") else {}
+    logits = 0 if model.get("use_fused_kernels") else 2 * computed * shape.vocabulary
+    entropy = (
+        0
+        if fsdp.get("use_torch_compile", True) or fsdp.get("entropy_from_logits_with_chunking")
+        else 8 * shape.vocabulary
+    )
     checkpoints = computed * shape.layers * shape.hidden
     a_layer = computed * (8 * shape.hidden + 3 * shape.mlp)
     return Memory(
@@ -168,7 +173,7 @@ def memory_of(config: DictConfig) -> Memory | None:
         cache_a_token=2 * in_vllm * shape.layers * shape.cached / replica,
         longest=rollout.max_model_len
         or OmegaConf.select(model, "override_config.max_position_embeddings")
-        or found["max_position_embeddings"],
+        or found.get("max_position_embeddings", 0),
         utilization=rollout.gpu_memory_utilization,
         at_rest=0 if never or moved or alone else between * each,
         host=config.trainer.n_gpus_per_node * each * (in_update if never else between if moved else 0),
@@ -232,7 +237,8 @@ def check_memory(config: DictConfig) -> None:
             f"{gpu / 1e9:.0f} GB",
             f"set hardware to one of more GPUs, or {FSDP}.offload_policy=True, by which the host has the state",
         )
-    if (least := needs.weights + needs.longest * needs.cache_a_token) > needs.utilization * gpu:
+    vllm = config.actor_rollout_ref.rollout.name == "vllm"
+    if vllm and (least := needs.weights + needs.longest * needs.cache_a_token) > needs.utilization * gpu:
         raise Refusal(
             "actor_rollout_ref.rollout.gpu_memory_utilization",
             f"={needs.utilization} of a GPU of {gpu / 1e9:.0f} GB is less than the {least / 1e9:.0f} GB that weights "

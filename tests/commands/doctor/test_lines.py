@@ -197,7 +197,7 @@ def test_free_space_is_looked_up_where_a_folder_will_be(tmp_path):
 
 
 def test_little_memory_or_a_full_disk_is_a_warning(monkeypatch):
-    monkeypatch.setattr(machine, "memory", lambda: (16 * 10**9, 7 * 10**9))
+    monkeypatch.setattr(machine, "host_bytes", lambda: (16 * 10**9, 7 * 10**9))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**12, used=0, free=4 * 10**9))
     found = {check.check: check.status for check in machine.check_machine(Recipe())}
     assert (found["memory"], found["disk, outputs"], found["disk, Ray"]) == (WARN, WARN, WARN)

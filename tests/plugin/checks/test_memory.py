@@ -116,7 +116,9 @@ def test_nothing_is_said_of_cpus_of_other_engines_or_of_models_that_are_unknown(
     assert memory_of(composed("qwen3_1.7b_dapo17k", "hardware=cpu")) is None
     assert memory_of(composed("qwen3_1.7b_dapo17k", f"{ACTOR}.strategy=megatron")) is None
     assert memory_of(composed("qwen3_1.7b_dapo17k", "actor_rollout_ref.model.path=nobody/has-this")) is None
-    assert memory.shape_of({"model_type": "qwen3_moe"}) is None
+    shape = SHAPES["Qwen/Qwen3-1.7B"]
+    assert memory.shape_of(shape | {"model_type": "qwen3_moe"}) is None
+    assert memory.shape_of(shape | {"hidden_size": None}) is None
 
 
 @pytest.fixture
