@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from balanced_agg.commands.doctor.check import OK, Check, gigabytes, warn_with
+from balanced_agg.commands.doctor.check import OK, WARN, Check, gigabytes, warn_with
 from balanced_agg.commands.doctor.recipe import Recipe
 from balanced_agg.plugin.checks.batches import FSDP
 from balanced_agg.plugin.checks.cluster import own_ray
-from balanced_agg.plugin.checks.memory import Memory, Stage, gpu_bytes, host_bytes, memory_of
+from balanced_agg.plugin.checks.memory import Memory, Stage, gpu_bytes, host_bytes, longest_part, memory_of
 
 # The arithmetic leaves out the allocator's gaps and communication buffers.
 FULL = 0.95  # of a GPU
@@ -28,8 +28,7 @@ def memory_lines(recipe: Recipe) -> Iterator[Check]:
         return
     here = own_ray(config)
     gpu = gpu_bytes() if here else None
-    sequence_parallel = config.actor_rollout_ref.actor.ulysses_sequence_parallel_size or 1
-    longest = (config.data.max_prompt_length + config.data.max_response_length) / sequence_parallel
+    longest = longest_part(config)
     yield of_stage("GPU memory, update", needs.update, gpu, longest)
     yield of_stage("GPU memory, log-probs", needs.log_probs, gpu, longest)
     yield of_rollouts(needs, gpu)
@@ -40,7 +39,7 @@ def memory_lines(recipe: Recipe) -> Iterator[Check]:
         yield warn_with(remedy, "host memory", f"{gigabytes(needs.host)} of training state{found}")
 
 
-def of_stage(name: str, stage: Stage, gpu: int | None, longest: float) -> Check:
+def of_stage(name: str, stage: Stage, gpu: int | None, longest: int) -> Check:
     """
     Args:
         longest: tokens of the longest sequence on a GPU, which a micro-batch must hold.
@@ -50,8 +49,11 @@ def of_stage(name: str, stage: Stage, gpu: int | None, longest: float) -> Check:
     if not gpu or stage.total <= FULL * gpu:
         return Check(name, OK, detail)
     fitting = stage.tokens_within(FULL * gpu)
-    fewer = f"set {stage.key}={fitting}"
-    return warn_with(fewer if fitting >= longest else f"set hardware to one of more GPUs, or {OFFLOAD}", name, detail)
+    if fitting < longest:
+        remedy = f"set hardware to one of more GPUs, or {FSDP}.offload_policy=True"
+    else:
+        remedy = f"set {stage.key}={fitting // longest if stage.in_rows else fitting}"
+    return Check(name, WARN, detail, remedy)
 
 
 def of_rollouts(needs: Memory, gpu: int | None) -> Check:
@@ -61,8 +63,9 @@ def of_rollouts(needs: Memory, gpu: int | None) -> Check:
     share = needs.utilization * gpu
     tokens = max(0, share - needs.weights) / needs.cache_a_token
     detail = f"{gigabytes(share)} of {gigabytes(gpu)} for vLLM: {vllm}for at most {tokens:.0f} tokens"
-    detail += f"; state beside it {gigabytes(needs.at_rest)}"
+    detail += f"; state beside it {gigabytes(needs.at_rest)}" if needs.at_rest else ""
     if share + needs.at_rest <= FULL * gpu:
         return Check(name, OK, detail)
     fitting = int(100 * (FULL - needs.at_rest / gpu)) / 100
-    return warn_with(f"set actor_rollout_ref.rollout.gpu_memory_utilization={fitting}, or {OFFLOAD}", name, detail)
+    remedy = f"set actor_rollout_ref.rollout.gpu_memory_utilization={fitting}, or {OFFLOAD}"
+    return Check(name, WARN, detail, remedy)

@@ -86,13 +86,14 @@ class Stage:
         fixed: by what takes it, however long the sequences are.
         a_token: by what takes it, for each of `tokens`.
         tokens: the most of a micro-batch, T.
-        key: sets T.
+        key: sets T, as a number of rows if ``in_rows``.
     """
 
     fixed: dict[str, float]
     a_token: dict[str, float]
     tokens: int
     key: str
+    in_rows: bool
 
     @property
     def parts(self) -> dict[str, float]:
@@ -180,14 +181,19 @@ def memory_of(config: DictConfig) -> Memory | None:
     )
 
 
-def tokens(config: DictConfig, section: DictConfig, prefix: str) -> tuple[int, str]:
-    """(the most tokens of a micro-batch a GPU, the key that sets them)."""
-    budget, rows = f"{prefix}_max_token_len_per_gpu", f"{prefix}_micro_batch_size_per_gpu"
+def tokens(config: DictConfig, section: DictConfig, prefix: str) -> tuple[int, str, bool]:
+    """(the most tokens of a micro-batch a GPU, the key that sets them, whether it does as a number of rows)."""
     place = f"actor_rollout_ref.{'actor' if prefix == 'ppo' else 'rollout'}"
+    budget, rows = (f"{prefix}_{name}_per_gpu" for name in ("max_token_len", "micro_batch_size"))
     if section.get("use_dynamic_bsz", section.get("log_prob_use_dynamic_bsz")):
-        return section[budget], f"{place}.{budget}"
-    sequence = config.data.max_prompt_length + config.data.max_response_length
-    return (section[rows] or 1) * sequence, f"{place}.{rows}"
+        return section[budget], f"{place}.{budget}", False
+    return (section[rows] or 1) * longest_part(config), f"{place}.{rows}", True
+
+
+def longest_part(config: DictConfig) -> int:
+    """Tokens of the longest sequence on one GPU, of those that share it."""
+    sharing = config.actor_rollout_ref.actor.get("ulysses_sequence_parallel_size") or 1
+    return -(-(config.data.max_prompt_length + config.data.max_response_length) // sharing)
 
 
 def gpu_bytes() -> int | None:

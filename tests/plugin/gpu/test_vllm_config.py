@@ -33,6 +33,7 @@ def rollouts(folder: Path) -> list[dict]:
     return found
 
 
+@pytest.mark.evidence
 def test_every_published_model_of_a_recipe_has_a_shape():
     used = {compose_recipe(file.stem).actor_rollout_ref.model.path for file in RECIPES.glob("*.yaml")}
     assert {name for name in used if name.count("/") == 1} == SHAPES.keys()
