@@ -71,6 +71,7 @@ class Dataset:
         asserted: whether another number on the hub is an error and not a warning.
         aliases: how file names for `--source` begin besides `name`, in lower-case letters and digits only.
         generate: rows of a data set that needs no source.
+        instruction: what the prompts end in, behind the question.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Dataset:
     asserted: bool = False
     aliases: tuple[str, ...] = ()
     generate: Callable[[], Iterable[Row]] | None = None
+    instruction: str = BOX
 
 
 def pick(row: Row, *names: str) -> Any:

@@ -28,6 +28,7 @@ TRAIN = Dataset(
     convert=gsm8k_problem,
     files="main/train*.parquet",
     problems=(7473,),
+    instruction=INSTRUCTION,
 )
 TEST = Dataset(
     name="gsm8k_test",
@@ -39,4 +40,5 @@ TEST = Dataset(
     convert=gsm8k_problem,
     files="main/test*.parquet",
     problems=(1319,),
+    instruction=INSTRUCTION,
 )

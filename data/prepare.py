@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from balanced_agg.data.control_characters import restore, restore_row
-from balanced_agg.data.dataset import BOX, INSTRUCTION, Dataset, Problem, Row, Unusable, in_verl_schema
+from balanced_agg.data.dataset import INSTRUCTION, Dataset, Problem, Row, Unusable, in_verl_schema
 from balanced_agg.data.sources import find_source, sha256_of
 
 import balanced_agg
@@ -192,7 +192,7 @@ def to_verl(
         first, first_name, first_answer = first_of.setdefault(key, (index, name, answer))
         if first == index:
             tally.problems += 1
-            look_at(row, restored, problem, f"row {index}", tally)
+            look_at(row, restored, problem, f"row {index}", tally, dataset.instruction)
             yield verl_row(
                 dataset, problem, index, writer.add(problem.ground_truth) if writer else problem.ground_truth
             )
@@ -205,14 +205,14 @@ def to_verl(
             tally.drop(CONFLICTING, name)
 
 
-def look_at(row: Row, restored: Row, problem: Problem, name: str, tally: Tally) -> None:
+def look_at(row: Row, restored: Row, problem: Problem, name: str, tally: Tally, instruction: str) -> None:
     """Note what was changed in a row that is kept, and what in it is doubtful."""
     for column in row:
         if restored[column] is not row[column] and restored[column] != row[column]:  # NaN is itself, and not equal
             note(tally.backslashes, column, name)
     if in_verl_schema(row):
         tally.verl_sources.add(str(row.get("data_source")))
-        question = problem.messages[-1]["content"].removesuffix(BOX)
+        question = problem.messages[-1]["content"].removesuffix(instruction)
         if problem.messages != row["prompt"] and (found := INSTRUCTION.search(question)):
             note(tally.doubts, INSTRUCTED, f"{name} ({found[0]})")
     texts = [("prompt", message["content"]) for message in problem.messages] + [("ground_truth", problem.ground_truth)]

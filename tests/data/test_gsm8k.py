@@ -5,6 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 from balanced_agg.data import gsm8k
+from balanced_agg.data.dataset import BOX
 from balanced_agg.data.prepare import prepare
 from verl.utils.reward_score.gsm8k import compute_score as verls_score
 
@@ -28,7 +29,14 @@ def prepared(folder, *rows) -> tuple[list[dict], dict]:
     return pq.read_table(done.path).to_pylist(), done.manifest
 
 
-@pytest.mark.parametrize("row", [{"question": QUESTION, "answer": SOLUTION}, VERLS], ids=["source", "verl's schema"])
+BOXED = VERLS | {"prompt": [{"role": "user", "content": f"{QUESTION} {BOX}"}]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"question": QUESTION, "answer": SOLUTION}, VERLS, BOXED],
+    ids=["source", "verl's schema", "with another instruction"],
+)
 def test_a_problem_is_what_verl_makes_of_it(tmp_path, row):
     (written,), manifest = prepared(tmp_path, row)
     assert written["prompt"] == VERLS["prompt"]
