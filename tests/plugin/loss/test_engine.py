@@ -46,3 +46,17 @@ def test_gradients_are_those_of_the_reference_in_every_layout_of_a_gpu_recipe_an
     assert len(wrong) == 2 * len(OUR_MODES)
     assert max(right) < BOUND["fp32"]
     assert min(wrong) > 0.1
+
+
+@pytest.mark.evidence
+def test_fused_kernels_of_a_head_of_its_own_still_crash_under_fsdp2(fresh_process):
+    # Where they do not, the refusal can go: balanced_agg/plugin/checks/model.py.
+    code = """
+import tempfile
+from pathlib import Path
+from tests.plugin.loss.engine_variants import UNTIED, Variant, compare
+with tempfile.TemporaryDirectory() as folder:
+    list(compare(Path(folder), ["balanced"], [Variant(1, fused_kernels=True, models=(UNTIED,))]))
+"""
+    done = fresh_process(code, VERL_PLATFORM="cpu")
+    assert "mixed torch.Tensor and DTensor" in done.stderr
