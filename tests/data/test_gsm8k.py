@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from balanced_agg.data import gsm8k
 from balanced_agg.data.dataset import BOX
-from balanced_agg.data.prepare import prepare
+from balanced_agg.data.prepare import INSTRUCTED, prepare
 from verl.utils.reward_score.gsm8k import compute_score as verls_score
 
 from balanced_agg.rewards import compute_score
@@ -41,7 +41,7 @@ def test_a_problem_is_what_verl_makes_of_it(tmp_path, row):
     (written,), manifest = prepared(tmp_path, row)
     assert written["prompt"] == VERLS["prompt"]
     assert written["reward_model"]["ground_truth"] == "1200"
-    assert not any("#" in warning for warning in manifest["warnings"]), "no instruction besides ours"
+    assert not any(INSTRUCTED in warning for warning in manifest["warnings"])
 
 
 def test_what_both_graders_call_right_is_the_same_number(tmp_path):
