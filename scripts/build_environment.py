@@ -84,11 +84,18 @@ def find_python(kind: Kind) -> Python:
         stop(f"{needed}: set PYTHON to another")
     if shutil.which("uv") is None:
         stop(f"{needed}: install it and set PYTHON, or `pip install uv`, by which this script gets it")
-    version = kind.pythons[0]
-    print(f"setup: {needed}: uv gets {version}", flush=True)
-    subprocess.run(["uv", "python", "install", version], check=True)
-    path = subprocess.run(["uv", "python", "find", version], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return asked(path.strip()) or stop(f"{path.strip()}, which uv has found, does not start")
+    path = next(filter(None, map(known_to_uv, kind.pythons)), None)
+    if path is None:
+        print(f"setup: {needed}: uv gets {kind.pythons[0]}", flush=True)
+        subprocess.run(["uv", "python", "install", kind.pythons[0]])
+        path = known_to_uv(kind.pythons[0])
+    return asked(path) or stop(f"{needed}, and uv has not got {kind.pythons[0]}")
+
+
+def known_to_uv(version: str) -> str:
+    """The path of an interpreter of this version, in no environment; empty if uv knows of none."""
+    command = ["uv", "python", "find", "--system", version]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
 
 
 def missing(kind: Kind, python: Python) -> Iterator[tuple[str, str]]:

@@ -129,10 +129,14 @@ def test_without_a_python_that_fits_uv_brings_one_and_is_named_where_it_is_not_t
     interpreter(path / "python3", "3.9")
     with pytest.raises(SystemExit, match=r"needs Python 3.11 or 3.12 or 3.13, and .* is 3.9: .*pip install uv"):
         found()
+    program(path / "uv", "exit 1")
+    with pytest.raises(SystemExit, match=r"is 3\.9, and uv has not got 3\.11"):
+        found()
+    known = f"[ $2 = install ] && : >{path}/known; [ $2 = find ] && [ -f {path}/known ] && echo {path}/brought"
+    program(path / "uv", f"echo $2 >>{path}/asked; {known}")
     interpreter(path / "brought", "3.11")
-    program(path / "uv", f'echo "$@" >>{path}/asked; [ "$2" = install ] || echo {path}/brought')
-    assert found() == "3.11"
-    assert (path / "asked").read_text().splitlines() == ["python install 3.11", "python find 3.11"]
+    assert found() == found() == "3.11"
+    assert (path / "asked").read_text().split() == ["find"] * 3 + ["install", "find", "find"]
 
 
 def test_all_that_no_wheel_brings_is_told_in_one_line_before_anything_is_installed(path, monkeypatch):
