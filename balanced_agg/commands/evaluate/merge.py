@@ -5,6 +5,7 @@ this process torch.load makes tensors and calls nothing, memory is bounded by th
 merged is one line and the exit status REFUSED.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -94,6 +95,8 @@ def reason(error: Exception) -> str:
 def main(shards: str, target: str) -> int:
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # whatever a caller of torch.load says
+    # It warns of a mesh without process groups, on which nothing is computed here.
+    logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)
     try:
         with bounded_memory(Path(shards).glob(SHARDS)):
             merge(Path(shards), Path(target))

@@ -1,6 +1,7 @@
 """What a run writes and resumes from: loggers, folders, checkpoints."""
 
 import importlib.util
+import logging
 import netrc
 import os
 import re
@@ -135,6 +136,8 @@ def actor_shards(folder: Path) -> int | None:
     import torch
     from torch.distributed.tensor import DTensor
 
+    # It warns of a mesh without process groups, on which nothing is computed here.
+    logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)
     for file in (folder / "actor").glob("model_world_size_*_rank_*.pt"):
         with suppress(Exception):  # of torch, pickle or zip: the guard tells which checkpoints are complete
             state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
