@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from balanced_agg.rewards.packed_tests import Writer
+from tests.composed import write_rows
 from tests.end_to_end.launch import DEADLINE, SMALL, processes_of, replay, wait_for_end
 from tests.end_to_end.nodes import two_nodes, why_not
 from tests.end_to_end.reference import gradient_norm
@@ -155,6 +157,24 @@ def test_a_run_over_both_nodes_has_the_gradient_of_one_and_ends_at_ctrl_c(cluste
 
     trained_on = {name_of(pid) for pid in set(processes_of(cluster.mark)) - before} - {"ray::IDLE", ""}
     assert trained_on == set(), cluster.log()
+
+
+def test_a_node_that_cannot_grade_programs_is_named_before_training(cluster):
+    folder = cluster.folder / "programs"
+    folder.mkdir()
+    tests = {"inputs": ["1"], "outputs": ["1"]}
+    with Writer(folder / "code.tests.zip", "code.tests.zip") as writer:
+        reward_model = {"style": "rule", "ground_truth": writer.add(json.dumps(tests))}
+    write_rows(folder / "code.parquet", 8, data_source="livecodebench", reward_model=reward_model)
+    hidden = cluster.worker.run("mount", "--bind", "/bin/false", shutil.which("bwrap"))
+    assert hidden.returncode == 0, hidden.stdout
+    settings = [f"run.dir={folder}/run", f"data.val_files={folder}/code.parquet", "reward.num_workers=2", *SMALL]
+    refused = submit(cluster, "--nodes", "2", *settings)
+    assert refused.returncode == 1
+    named = f"data.val_files: node {cluster.worker.address} cannot grade {folder}/code.parquet: bubblewrap"
+    assert named in refused.stdout, refused.stdout[-5000:]
+    assert f"node {cluster.head.address} cannot" not in refused.stdout
+    assert not (folder / "run/metrics.jsonl").exists()
 
 
 def name_of(pid: int) -> str:
