@@ -6,8 +6,10 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=${BALANCED_AGG_ROOT:-$root}/outputs/gpu_check
-python=${VERL_PYTHON:-python3}
-export VERL_PYTHON=$python
+python=$root/.venv-gpu/bin/python
+[ -x "$python" ] || python=python3
+export VERL_PYTHON="${VERL_PYTHON:-$python}"
+python=$VERL_PYTHON
 mkdir -p "$out"
 cd "$root"
 
