@@ -1,7 +1,7 @@
 """Everything that verl and vLLM load: an entry point of verl for each of the four folders, and one of vLLM for cpu/.
 
 wrapping.py  how a wrapper is put in place as its module is first imported
-token_ids.py an agent loop of the recipes for GPUs, which configs/gpu.yaml names
+token_ids.py the agent loop of our recipes, which configs/base.yaml names
 loss/        the aggregation modes and their diagnostics
 checks/      refusals before anything is launched
 guard/       a run survives faults and kills, and ends where it cannot

@@ -2,7 +2,8 @@
 
 verl's own has vLLM hand over a response anew with each token, in words too, and reads the last. That takes 42 us of a
 CPU thread for each token, in the one process of a replica that does it, so that a GPU gives 24 000 tokens a second at
-most, however fast it is; this way it takes 8 us (vLLM 0.28, 256 responses at once).
+most, however fast it is; this way it takes 8 us (vLLM 0.28, 256 responses at once). On 2 cores without a GPU a step of
+64 responses takes 18 % longer without it (docs/cost.md).
 
 ``actor_rollout_ref.model.external_lib`` names this module, which verl imports wherever it reads the model's config,
 its agent loop workers among them, and ``actor_rollout_ref.rollout.agent.default_agent_loop`` the loop. An agent loop

@@ -1,4 +1,4 @@
-"""The agent loop of the recipes for GPUs asks for token ids once, and gives what verl's own gives."""
+"""The agent loop of our recipes asks for token ids once, and gives what verl's own gives."""
 
 import asyncio
 import json
@@ -50,8 +50,8 @@ def ran(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("hardware", ["1gpu", "8gpu", "4x8gpu"])
-def test_a_recipe_for_gpus_asks_for_token_ids_once(ran, hardware):
+@pytest.mark.parametrize("hardware", ["cpu", "1gpu"])
+def test_a_recipe_asks_for_token_ids_once(ran, hardware):
     output, asked = ran(f"hardware={hardware}", temperature=1.0)
     assert asked.pop("output_kind").name == "FINAL_ONLY"
     assert asked == {"detokenize": False, "temperature": 1.0}

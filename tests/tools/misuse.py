@@ -139,6 +139,12 @@ CASES = [
     training("an unknown loss", f"{ACTOR}.policy_loss.loss_mode", f"{ACTOR}.policy_loss.loss_mode=vanila"),
     training("an unknown engine", f"{ACTOR}.strategy", f"{ACTOR}.strategy=fsdp3"),
     training("an unknown rollout engine", f"{ROLLOUT}.name", f"{ROLLOUT}.name=vlm"),
+    training("an unknown agent loop", "agent.default_agent_loop", f"{ROLLOUT}.agent.default_agent_loop=token_idz"),
+    training(
+        "a library in place of ours",
+        "actor_rollout_ref.model.external_lib",
+        "actor_rollout_ref.model.external_lib=json",
+    ),
     training("an unknown trainer", "trainer.v1.trainer_mode", "trainer.v1.trainer_mode=synk"),
     training("an unknown reward manager", "reward.reward_manager.name", "reward.reward_manager.name=dap0"),
     training("an unknown logger", "trainer.logger", "trainer.logger=[console,wandbb]"),
@@ -192,6 +198,7 @@ CASES = [
         "max_position_embeddings",
         "data.max_response_length=9000",
         f"{ACTOR}.ppo_max_token_len_per_gpu=10000",
+        f"{ROLLOUT}.log_prob_max_token_len_per_gpu=10000",
     ),
     training("sequences beyond the window", f"{ROLLOUT}.max_model_len", f"{ROLLOUT}.max_model_len=64"),
     training(

@@ -30,6 +30,7 @@ CHECKS = (
     refusals.check_whole_groups,
     values.check_numbers,
     values.check_names,
+    values.check_agent_loop,
     rewards.check_dead_rewards,
     packages.check_torch,
     cluster.check_platform,

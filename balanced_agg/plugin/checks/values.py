@@ -8,6 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin.refusal import Refusal
 
+LOOP, LIBRARY = "actor_rollout_ref.rollout.agent.default_agent_loop", "actor_rollout_ref.model.external_lib"
+OUR_LOOP, OURS = "token_ids", "balanced_agg.plugin.token_ids"  # which imports much of verl
+
 # Whole numbers of at least this, by key. A key that the config lacks is not looked at.
 AT_LEAST = {
     "data.train_batch_size": 1,
@@ -70,6 +73,24 @@ def check_names(config: DictConfig) -> None:
             raise Refusal(key, f"={name} is unknown", f"set it to one of {', '.join(sorted({*usual, *known}))}")
 
 
+def check_agent_loop(config: DictConfig) -> None:
+    """Check that our agent loop, which the recipes name, has its module; verl does at the first rollout."""
+    libraries = external_libraries(config)
+    if OmegaConf.select(config, LOOP) == OUR_LOOP and OURS not in libraries:
+        listed = f"[{','.join([*libraries, OURS])}]"
+        raise Refusal(
+            LIBRARY,
+            f" lacks {OURS}, which has {LOOP}={OUR_LOOP}",
+            f"set it to {listed}, or the other to single_turn_agent",
+        )
+
+
+def external_libraries(config: DictConfig) -> list[str]:
+    """The modules that verl imports wherever it reads the model's config: one by name, or a list."""
+    named = OmegaConf.select(config, LIBRARY) or []
+    return [named] if isinstance(named, str) else list(named)
+
+
 # Of verl 0.9.1, so that its registries are imported only for another name. The first is what a config without the
 # key gets.
 USUAL_NAMES = {
@@ -77,6 +98,7 @@ USUAL_NAMES = {
     "actor_rollout_ref.actor.policy_loss.loss_mode": ("vanilla",),
     "actor_rollout_ref.actor.strategy": ("fsdp", "fsdp2", "fsdp_turbo", "megatron", "veomni", "torchtitan"),
     "actor_rollout_ref.rollout.name": ("vllm", "sglang", "trtllm"),
+    LOOP: ("single_turn_agent", "tool_agent", OUR_LOOP),
     "reward.reward_manager.name": ("naive", "dapo"),
     "trainer.resume_mode": ("auto", "disable", "resume_path"),
     "trainer.v1.trainer_mode": ("sync", "colocate_async", "separate_async"),
@@ -85,13 +107,15 @@ USUAL_NAMES = {
 
 def _registries(config: DictConfig) -> Iterator[tuple[str, Collection[Any]]]:
     """(key, names) of what can be registered. Where a module of the user's may do so later, every name is in it."""
+    from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
     from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
     from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
     from verl.workers.engine import EngineRegistry
     from verl.workers.rollout.replica import RolloutReplicaRegistry
 
-    own_module = config.actor_rollout_ref.model.get("external_lib")
+    own_module = set(external_libraries(config)) - {OURS}
+    own_loops = own_module or config.actor_rollout_ref.rollout.agent.agent_loop_config_path
     reward, manager = config.reward.custom_reward_function, config.reward.reward_manager
     # A reward function's file may register a manager, and one that is imported has a name of its own.
     own_manager = manager.source != "register" or reward.path not in (None, "pkg://balanced_agg.rewards")
@@ -100,6 +124,7 @@ def _registries(config: DictConfig) -> Iterator[tuple[str, Collection[Any]]]:
         ("actor_rollout_ref.actor.policy_loss.loss_mode", POLICY_LOSS_REGISTRY, own_module),
         ("actor_rollout_ref.actor.strategy", EngineRegistry._engines["language_model"], own_module),
         ("actor_rollout_ref.rollout.name", RolloutReplicaRegistry._registry, own_module),
+        (LOOP, _agent_loop_registry, own_loops),
         ("reward.reward_manager.name", REWARD_MANAGER, own_manager),
         ("trainer.v1.trainer_mode", TRAINER_REGISTRY, False),
     ):

@@ -248,15 +248,6 @@ def _make_without_hydra(wrapped: Callable, instance: None, args: tuple, kwargs: 
     return made
 
 
-async def _ask_for_token_ids_once(wrapped: Callable, client: Any, args: tuple, kwargs: dict) -> Any:
-    """verl has vLLM hand over a response anew with each token, in words too, and reads the last: ask for that alone."""
-    from vllm.sampling_params import RequestOutputKind
-
-    asked_for = kwargs["sampling_params"]
-    less = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": bool(asked_for.get("stop"))}
-    return await wrapped(*args, **kwargs | {"sampling_params": less | asked_for})
-
-
 def _poll_often(wrapped: Callable, replay_buffer: Any, args: tuple, kwargs: dict) -> None:
     """verl looks for finished rollouts every 2 s, longer than they take here: look every 0.1 s."""
     wrapped(*args, **{"poll_interval": 0.1} | kwargs)  # seconds
@@ -307,8 +298,6 @@ WRAPPERS = (
     Wrapper("hydra.utils", "instantiate", ("config", "args", "kwargs"), _make_without_hydra),
     # A step of 64 responses: 43 %.
     Wrapper("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", ("self", ...), _poll_often),
-    # A step of 64 responses: 18 %.
-    Wrapper("verl.workers.rollout.llm_server", "LLMServerClient.generate", ("self", ...), _ask_for_token_ids_once),
 )
 
 if cpu_is_chosen():

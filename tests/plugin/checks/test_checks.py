@@ -262,7 +262,10 @@ def test_at_a_launch_a_function_of_the_users_is_left_with_the_users_options_alon
 
 
 def test_names_that_a_module_of_the_users_may_register_are_left_to_it(compose, tmp_path):
-    check_launch(compose("algorithm.adv_estimator=mine", "actor_rollout_ref.model.external_lib=my_lib"))
+    mine = "algorithm.adv_estimator=mine"
+    check_launch(compose(mine, "actor_rollout_ref.model.external_lib=[my_lib,balanced_agg.plugin.token_ids]"))
+    with pytest.raises(ValueError, match=r"adv_estimator=mine is unknown"):
+        check_launch(compose(mine))  # with ours alone
     written("reward.py", "def compute_score(): ...\n")(tmp_path)
     check_launch(compose("reward.reward_manager.name=mine", f"{FUNCTION}.path={tmp_path}/reward.py"))
 
