@@ -31,8 +31,13 @@ from balanced_agg.plugin.checks.model import config_folder, has_tied_head, model
 from balanced_agg.plugin.refusal import Refusal
 
 # Attention of queries, keys, values and output, a gated MLP, two norms: for these alone the numbers are right.
-DENSE = ("llama", "mistral", "qwen2", "qwen3")
+DENSE = ("llama", "qwen2", "qwen3")
 SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
+# Of vLLM's own options in engine_kwargs.vllm: with these it needs other memory than what is computed here.
+OTHER_NEEDS = {
+    *("cpu_offload_gb", "gpu_memory_utilization", "kv_cache_dtype", "kv_cache_memory_bytes", "max_model_len"),
+    *("pipeline_parallel_size", "quantization", "tensor_parallel_size"),
+}
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
 # vLLM asleep, and CUDA's contexts, on a GPU that an actor shares with it.
 BESIDE = 4e9
@@ -243,11 +248,15 @@ def check_memory(config: DictConfig) -> None:
             f"{gpu / 1e9:.0f} GB",
             f"set hardware to one of more GPUs, or {FSDP}.offload_policy=True, by which the host has the state",
         )
-    vllm = config.actor_rollout_ref.rollout.name == "vllm"
-    if vllm and (least := needs.weights + needs.longest * needs.cache_a_token) > needs.utilization * gpu:
+    rollout = config.actor_rollout_ref.rollout
+    options = OmegaConf.select(rollout, "engine_kwargs.vllm") or {}
+    if rollout.name != "vllm" or rollout.get("quantization") or OTHER_NEEDS & {*options}:
+        return
+    if (least := needs.weights + needs.longest * needs.cache_a_token) > needs.utilization * gpu:
         raise Refusal(
             "actor_rollout_ref.rollout.gpu_memory_utilization",
             f"={needs.utilization} of a GPU of {gpu / 1e9:.0f} GB is less than the {least / 1e9:.0f} GB that weights "
             f"and the cache of one sequence of {needs.longest} tokens take",
-            f"set it to more than {least / gpu:.2f}, or actor_rollout_ref.rollout.tensor_model_parallel_size to more",
+            f"set {f'it to more than {least / gpu:.2f}, or ' if least < gpu else ''}"
+            "actor_rollout_ref.rollout.tensor_model_parallel_size to more GPUs",
         )

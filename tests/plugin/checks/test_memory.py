@@ -165,6 +165,11 @@ def test_a_share_of_the_gpu_that_cannot_hold_the_rollouts_weights_and_one_sequen
         ValueError, match=r"gpu_memory_utilization=0\.5 of a GPU of 34 GB .* 17 GB .* set it to more than"
     ):
         check_memory(config)
+    machine(gpu=16)
+    with pytest.raises(ValueError, match=r"tokens take; set actor_rollout_ref\.rollout\.tensor_model_parallel_size"):
+        check_memory(config)
+    for option in (f"{ROLLOUT}.quantization=fp8", f"+{ROLLOUT}.engine_kwargs.vllm.kv_cache_dtype=fp8"):
+        check_memory(composed("qwen2.5_math_7b_dapo17k", "hardware=8gpu", option))
 
 
 def test_a_gpu_that_no_driver_tells_of_and_a_cluster_are_not_judged(composed, machine, monkeypatch):
