@@ -1,6 +1,6 @@
 """Write a file as LiveCodeBench's is: as many problems, with as many bytes of tests, packed in the same way.
 
-    .venv/bin/python -m tests.tools.made_livecodebench rows.parquet --problems 1055 --bytes 5e9    # 2 minutes
+    .venv/bin/python -m tests.tools.made_livecodebench rows.parquet --problems 1055 --bytes 5e9    # some minutes
     balanced-agg prepare livecodebench --source rows.parquet --expect 1055 --out FOLDER
 
 The sizes of test suites are lognormal, a few of them thirty times the mean. The task of every problem is to give back
