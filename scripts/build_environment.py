@@ -29,10 +29,13 @@ OTHER_INDEX = {
 OPTIONAL = {"flash-attn"}
 # verl 0.9.1 says of itself that it is for Python <3.13.
 WITHOUT_ASKING = {"3.13": ["--ignore-requires-python"]}
+# Of an environment's interpreter, the one that it was made with: that environment may be the one to make anew.
 ASK = """
 import importlib.util, json, os, sys, sysconfig
+command = getattr(sys, "_base_executable", sys.executable)
 header = os.path.join(sysconfig.get_path("include"), "Python.h")
-print(json.dumps(["%d.%d" % sys.version_info[:2], os.path.isfile(header), bool(importlib.util.find_spec("ensurepip"))]))
+ensurepip = importlib.util.find_spec("ensurepip") is not None
+print(json.dumps([command, "%d.%d" % sys.version_info[:2], os.path.isfile(header), ensurepip]))
 """
 
 
@@ -65,7 +68,7 @@ def stop(message: str) -> NoReturn:
 def asked(command: str) -> Python | None:
     """What an interpreter says of itself; None for one that is not there or does not start."""
     try:
-        return Python(command, *json.loads(subprocess.run([command, "-c", ASK], capture_output=True).stdout))
+        return Python(*json.loads(subprocess.run([command, "-c", ASK], capture_output=True).stdout))
     except (OSError, ValueError):
         return None
 
@@ -115,15 +118,7 @@ def missing(kind: Kind, python: Python) -> Iterator[tuple[str, str]]:
 
 def pip(kind: Kind, *arguments: str, lines: Sequence[str] = (), **options) -> bool:
     """Have the environment's own pip install something, or requirements by their lines; whether it could."""
-    command = [
-        str(kind.folder / "bin/python"),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "-qq",
-        "install",
-        "--no-deps",
-    ]
+    command = f"{kind.folder}/bin/python", *"-m pip --disable-pip-version-check -qq install --no-deps".split()
     given = ["--requirement", "/dev/stdin"] if lines else []
     return not subprocess.run([*command, *arguments, *given], input="\n".join(lines), text=True, **options).returncode
 
@@ -140,9 +135,7 @@ def install_lock(kind: Kind, python: Python) -> None:
         problem = f"no wheel of {line} where pip looks, nor on {OTHER_INDEX[name]}"
         if name not in OPTIONAL:
             stop(problem)
-        print(
-            f"setup: {problem}: runs that need it will be refused; docs/containers.md says what to do", file=sys.stderr
-        )
+        print(f"setup: {problem}; runs that need it will be refused: see docs/containers.md", file=sys.stderr)
     # Some packages come as source. setuptools, which builds them, is the locked one, too.
     hashed = [line for line in lines if "--hash" in line]
     builder = [line for line in hashed if line.startswith("setuptools==")]

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -96,7 +97,7 @@ def program(file: Path, says: str) -> None:
 
 def interpreter(file: Path, python: str, headers: bool = True, ensurepip: bool = True) -> None:
     """A made-up Python that answers as build_environment.py asks."""
-    program(file, f"echo '{json.dumps([python, headers, ensurepip])}'")
+    program(file, f"echo '{json.dumps([str(file), python, headers, ensurepip])}'")
 
 
 @pytest.fixture
@@ -123,6 +124,13 @@ def test_the_first_python_of_the_path_that_fits_is_taken_and_another_can_be_name
     assert found() == "3.13"
     with pytest.raises(SystemExit, match=r"needs Python 3.12, and \S+/own is 3.13: set PYTHON"):
         found(build_environment.GPU)
+
+
+def test_of_an_active_environment_the_python_it_was_made_with_is_taken():
+    assert sys.prefix != sys.base_prefix
+    here = build_environment.asked(sys.executable)
+    assert not Path(here.command).is_relative_to(sys.prefix)
+    assert here.version == f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def test_without_a_python_that_fits_uv_brings_one_and_is_named_where_it_is_not_there(path, capfd):
