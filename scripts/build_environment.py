@@ -118,9 +118,9 @@ def missing(kind: Kind, python: Python) -> Iterator[tuple[str, str]]:
 
 def pip(kind: Kind, *arguments: str, lines: Sequence[str] = (), **options) -> bool:
     """Have the environment's own pip install something, or requirements by their lines; whether it could."""
-    command = f"{kind.folder}/bin/python", *"-m pip --disable-pip-version-check -qq install --no-deps".split()
-    given = ["--requirement", "/dev/stdin"] if lines else []
-    return not subprocess.run([*command, *arguments, *given], input="\n".join(lines), text=True, **options).returncode
+    command = [f"{kind.folder}/bin/python", "-m", "pip", "--disable-pip-version-check", "-qq", "install", "--no-deps"]
+    command += [*arguments, *(["--requirement", "/dev/stdin"] if lines else [])]
+    return not subprocess.run(command, input="\n".join(lines), text=True, **options).returncode
 
 
 def install_lock(kind: Kind, python: Python) -> None:
