@@ -27,7 +27,7 @@ WORDS = re.compile(
     r"|actor_rollout_ref\.rollout\.(name|mode|dtype|checkpoint_engine\.backend)"
 )
 WORD = re.compile(r"[\w-][\w.-]*")
-PATHS = re.compile(r"data\.val_files|arithmetic\.dir")
+PATHS = re.compile(r"data\.val_files|arithmetic\.dir|reward\.graders\.tests_folders")
 PATH = re.compile(r"(?:[^:$]|\$\{[\w.]+\})*")  # verl's readers of hdfs:// and the like run commands
 SHOWN = 120  # characters of an override
 

@@ -28,8 +28,8 @@ def programs(config: DictConfig) -> dict[Path, tuple[str, list[Reference]]]:
         with complete(key, file):
             if PROGRAMS not in pq.read_table(file, columns=["data_source"])["data_source"].unique().to_pylist():
                 continue
-            truths = [truth for _, source, truth in ground_truths(file) if source == PROGRAMS]
-        found[file] = key, list(filter(None, map(reference_in, truths)))
+            truths = (truth for _, source, truth in ground_truths(file) if source == PROGRAMS)
+            found[file] = key, list(filter(None, map(reference_in, truths)))
     return found
 
 

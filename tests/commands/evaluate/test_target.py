@@ -50,6 +50,7 @@ HARMLESS = [
     "data.max_response_length=40",
     "data.val_files=[/data/a.parquet,b.parquet]",
     "data.val_files=${run.data_dir}/a.parquet",
+    "reward.graders.tests_folders=[/data]",
     "data.val_files='/data/jörg (1)/a.parquet'",
     "actor_rollout_ref.rollout.val_kwargs.temperature=0.6",
     "actor_rollout_ref.rollout.val_kwargs={n: 4, do_sample: true}",
