@@ -1,6 +1,5 @@
 """Programs that are graded: that their tests are there, and that each node which grades has them and a sandbox."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from balanced_agg.plugin.checks.cluster import starts_ray
 from balanced_agg.plugin.checks.data import complete, folders_of_tests, parquet_files
 from balanced_agg.plugin.checks.ground_truths import ground_truths, size_of
+from balanced_agg.plugin.checks.memory import host_bytes
 from balanced_agg.plugin.launch import OUR_REWARDS
 from balanced_agg.plugin.refusal import Refusal
 from balanced_agg.rewards.packed_tests import Reference, find, reference_in
@@ -47,7 +47,7 @@ def check_memory(config: DictConfig) -> None:
     """Check that this machine has memory for the copies of tests that stand in the rows themselves."""
     import pyarrow.parquet as pq
 
-    memory = memory_here()
+    memory, _ = host_bytes()
     for file, (key, _) in programs(config).items() if starts_ray(config) else ():
         metadata = pq.read_metadata(file)
         size = sum(size_of(metadata.row_group(number)) for number in range(metadata.num_row_groups))
@@ -57,10 +57,6 @@ def check_memory(config: DictConfig) -> None:
             )
             remedy = "prepare it again, which puts the tests of programs into a file beside it that is read in place"
             raise Refusal(key, f"{what}; this machine has {memory / 2**30:.0f} GiB", remedy)
-
-
-def memory_here() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_nodes(config: DictConfig) -> None:

@@ -89,7 +89,7 @@ def test_the_reward_function_is_told_absolute_folders_of_all_data_files(tmp_path
 
 def test_tests_in_rows_need_memory_for_their_copies(tmp_path, monkeypatch):
     config = only(written(tmp_path, [TRUTH.replace("1", f"{n}" * 10**4) for n in range(9)], apart=False))
-    monkeypatch.setattr(programs, "memory_here", lambda: 10**6)
+    monkeypatch.setattr(programs, "host_bytes", lambda: (10**6, 10**6))
     with pytest.raises(ValueError, match=r"^data\.val_files: .*copies.*prepare it again"):
         check_memory(config)
     check_memory(only(written(tmp_path, [TRUTH.replace("1", f"{n}" * 10**4) for n in range(9)])))
