@@ -65,7 +65,7 @@ def test_the_run_joins_the_cluster_that_its_pods_are(config):
 def test_the_cluster_has_a_token_and_the_ray_of_the_lock(spec):
     cluster = spec["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
-    assert cluster["rayVersion"] == LOCKED["ray"]
+    assert cluster["rayVersion"] == LOCKED["gpu"]["ray"]
 
 
 def test_no_secret_is_written_down(documents):
