@@ -1,5 +1,7 @@
 """GSM8K: grade-school word problems, to train on and to test with. The answer is the number behind ``####``."""
 
+from dataclasses import replace
+
 from balanced_agg.data.dataset import Dataset, Problem, Row, Unusable, identifier, required, unwrapped
 
 from balanced_agg.rewards.gsm8k import MARK, number_in
@@ -30,15 +32,6 @@ TRAIN = Dataset(
     problems=(7473,),
     instruction=INSTRUCTION,
 )
-TEST = Dataset(
-    name="gsm8k_test",
-    about="GSM8K, test: numbers",
-    data_source="gsm8k",
-    source="openai/gsm8k",
-    config="main",
-    split="test",
-    convert=gsm8k_problem,
-    files="main/test*.parquet",
-    problems=(1319,),
-    instruction=INSTRUCTION,
+TEST = replace(
+    TRAIN, name="gsm8k_test", about="GSM8K, test: numbers", split="test", files="main/test*.parquet", problems=(1319,)
 )

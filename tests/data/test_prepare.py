@@ -242,11 +242,12 @@ class Killed(BaseException):
     pass
 
 
-def test_run_killed_while_reading_leaves_nothing(tmp_path, math_500):
-    def dies(rows, total):
-        yield from list(rows)[:1]
-        raise Killed
+def dies(rows, total):
+    yield from list(rows)[:1]
+    raise Killed
 
+
+def test_run_killed_while_reading_leaves_nothing(tmp_path, math_500):
     with pytest.raises(Killed):
         prepare(MATH_500, tmp_path / "out", math_500, progress=dies)
     assert list((tmp_path / "out").iterdir()) == []
@@ -362,10 +363,6 @@ def test_tests_that_are_not_those_of_the_manifest_are_written_again(tmp_path, pr
 
 
 def test_a_failed_run_keeps_the_old_tests_and_a_killed_one_leaves_none(tmp_path, programs):
-    def dies(rows, total):
-        yield from list(rows)[:1]
-        raise Killed
-
     with pytest.raises(Killed):
         prepare(LIVECODEBENCH, tmp_path / "out", programs, progress=dies)
     assert list((tmp_path / "out").iterdir()) == []
