@@ -131,6 +131,7 @@ def test_loss_covers_the_response_with_its_end_token_and_nothing_else(tmp_path):
             assert tokenizer.decode(ids[covered]).endswith("<|end|>")
 
 
+@pytest.mark.slow
 def test_threads_and_random_state_of_the_caller_are_left_alone(tmp_path):
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     tiny_warm_start(tmp_path / "model", settings=replace(TINY, threads=threads + 1))

@@ -54,7 +54,7 @@ class Case:
     make: writes the files into an empty folder, the working directory of the command.
     command: arguments of `balanced-agg`; of python, if they begin with ``-``.
     status: the exit status.
-    quick: whether it is in the fast tier.
+    in_ci: whether it is in the slow tier, too, not with --all alone.
     logged: whether verl's merger has begun, whose log stands before what is said.
     """
 
@@ -63,18 +63,18 @@ class Case:
     make: Make
     command: tuple[str, ...]
     status: int
-    quick: bool = False
+    in_ci: bool = False
     logged: bool = False
 
 
-def compared(name: str, says: str, make: Make, quick: bool = False) -> Case:
+def compared(name: str, says: str, make: Make, in_ci: bool = False) -> Case:
     """The hostile run beside two good ones, which are compared whatever it is."""
-    return Case(name, says, both(good_runs, make), ("compare", *GOOD, RUN, "--out", "out"), 0, quick)
+    return Case(name, says, both(good_runs, make), ("compare", *GOOD, RUN, "--out", "out"), 0, in_ci)
 
 
-def evaluation(name: str, says: str, make: Make, quick: bool = False, logged: bool = False) -> Case:
+def evaluation(name: str, says: str, make: Make, in_ci: bool = False, logged: bool = False) -> Case:
     """A checkpoint, which is refused before anything of it runs."""
-    return Case(name, says, make, ("evaluate", CHECKPOINT), 2, quick, logged)
+    return Case(name, says, make, ("evaluate", CHECKPOINT), 2, in_ci, logged)
 
 
 def qwen3(**values: int) -> Make:
@@ -82,16 +82,16 @@ def qwen3(**values: int) -> Make:
     return checkpoint(model=json.dumps(model | values))
 
 
-def overriding(name: str, *overrides: str, quick: bool = False) -> Case:
+def overriding(name: str, *overrides: str, in_ci: bool = False) -> Case:
     """A checkpoint whose run was made with these overrides, the last of which is named."""
     recorded = json.dumps(overrides)  # which is YAML
-    return evaluation(name, overrides[-1][:60], checkpoint(overrides=recorded), quick=quick)
+    return evaluation(name, overrides[-1][:60], checkpoint(overrides=recorded), in_ci=in_ci)
 
 
-def table_only(name: str, says: str, make: Make, quick: bool = False) -> Case:
+def table_only(name: str, says: str, make: Make, in_ci: bool = False) -> Case:
     """Samples of an earlier evaluation."""
     command = ("evaluate", "model", "--recipe", "arithmetic", "--table-only")
-    return Case(name, says, make, command, 1, quick)
+    return Case(name, says, make, command, 1, in_ci)
 
 
 def inspected(name: str, make: Make, *options: str) -> Case:
@@ -106,9 +106,9 @@ def prepared(
     data: str = "math_500",
     source: str = "rows.jsonl",
     status: int = 1,
-    quick: bool = False,
+    in_ci: bool = False,
 ) -> Case:
-    return Case(name, says, make, ("prepare", data, "--source", source, "--out", "out"), status, quick)
+    return Case(name, says, make, ("prepare", data, "--source", source, "--out", "out"), status, in_ci)
 
 
 # Prints the checkpoints of `run` that a run would resume from, and why not from others; and prunes them.
@@ -122,10 +122,10 @@ print([folder.name for folder in checkpoints.completed(run)], shown(checkpoints.
 """
 
 
-def resumed(name: str, make: Make, quick: bool = False) -> Case:
+def resumed(name: str, make: Make, in_ci: bool = False) -> Case:
     """Two checkpoints, the last of which is hostile: the first is the one to resume from."""
     says = "['global_step_1'] {'global_step_2': 'run/checkpoints/global_step_2/checkpoint.json"
-    return Case(name, says, both(two_checkpoints, make), ("-c", RESUME), 0, quick)
+    return Case(name, says, both(two_checkpoints, make), ("-c", RESUME), 0, in_ci)
 
 
 CONFIG, TABLE, MARK = f"{RUN}/.hydra/config.yaml", "model-evaluation", "run/checkpoints/global_step_2/checkpoint.json"
@@ -307,7 +307,7 @@ CASES = [
         2,
     ),
     prepared(
-        "escapes in columns of a data set", r"\x1b[31m", file("rows.jsonl", json.dumps({ESCAPES: 1}) + "\n"), quick=True
+        "escapes in columns of a data set", r"\x1b[31m", file("rows.jsonl", json.dumps({ESCAPES: 1}) + "\n"), in_ci=True
     ),
     prepared("escapes in a file's name", r"\x1b[31m", file(f"{ESCAPES}.jsonl", "{"), source=f"{ESCAPES}.jsonl"),
     prepared(
@@ -335,7 +335,7 @@ CASES = [
         ),
     ),
     # Weights of checkpoints that are evaluated
-    evaluation("a shard that calls a function", SHARD, checkpoint(executing_state), quick=True),
+    evaluation("a shard that calls a function", SHARD, checkpoint(executing_state), in_ci=True),
     evaluation("a shard that is a pickle alone", SHARD, checkpoint(raw=pickle.dumps(Executes()))),
     evaluation("a shard that makes an array of 100 GB", SHARD, checkpoint(lambda: {"w": Bytes()})),
     evaluation("a tensor of terabytes with one number", SHARD, checkpoint(expanded_state)),
@@ -367,7 +367,7 @@ CASES = [
     ),
     evaluation("a model's config of brackets", "huggingface/config.json", checkpoint(model=NESTED)),
     # … and the overrides of their runs
-    overriding("a reward function of its own", "reward.custom_reward_function.path=mine.py", quick=True),
+    overriding("a reward function of its own", "reward.custom_reward_function.path=mine.py", in_ci=True),
     overriding("a data set class of its own", "data.custom_cls.path=mine.py"),
     overriding("a sampler of its own", "data.sampler.class_path=mine.py"),
     overriding("agent loops of its own", "actor_rollout_ref.rollout.agent.agent_loop_config_path=loops.yaml"),
@@ -414,14 +414,14 @@ CASES = [
         "rows.parquet",
         file("rows.parquet", b"PAR1" + bytes(1000) + b"\xff\xff\xff\x7fPAR1"),
         source="rows.parquet",
-        quick=True,
+        in_ci=True,
     ),
     prepared("a data set of brackets", "rows.jsonl", file("rows.jsonl", NESTED)),
     prepared(
         "a row nested as deeply as JSON may",
         "rows.jsonl",
         file("rows.jsonl", '{"problem": ' + '{"a":' * 950 + "1" + "}" * 951),
-        quick=True,
+        in_ci=True,
     ),
     prepared("a data set that nobody writes to", "rows.jsonl", fifo("rows.jsonl")),
     prepared("a data set without an end", "rows.jsonl", endless("rows.jsonl")),
@@ -448,7 +448,7 @@ CASES = [
         "rows dropped",
         problems("q\n" + "Please think step by step " * 60 + "w " * 100, "Solve the problem " + "boxed " * 10_000, "a"),
         status=0,
-        quick=True,
+        in_ci=True,
     ),
     prepared(
         "formulas that do not end",

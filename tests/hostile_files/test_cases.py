@@ -58,7 +58,7 @@ def run(case: Case, folder: Path) -> tuple[int, str, str, float]:
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=() if case.quick else pytest.mark.evidence) for case in CASES],
+    [pytest.param(case, marks=pytest.mark.slow if case.in_ci else pytest.mark.evidence) for case in CASES],
     ids=lambda case: case.name,
 )
 def test_a_hostile_file_is_named_and_nothing_else_happens(case, tmp_path):
@@ -86,7 +86,7 @@ ON_A_TERMINAL = [
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=() if case.quick else pytest.mark.evidence) for case in ON_A_TERMINAL],
+    [pytest.param(case, marks=pytest.mark.slow if case.in_ci else pytest.mark.evidence) for case in ON_A_TERMINAL],
     ids=lambda case: case.name,
 )
 def test_a_terminal_obeys_nothing_in_a_hostile_file(case, tmp_path):
@@ -105,7 +105,7 @@ def test_a_terminal_obeys_nothing_in_a_hostile_file(case, tmp_path):
     assert all(char.isprintable() or char in "\r\n" for char in text)
 
 
-def test_a_tenth_of_the_cases_is_in_the_fast_tier():
-    quick = sum(case.quick for case in CASES)
+def test_a_tenth_of_the_cases_is_in_ci():
+    in_ci = sum(case.in_ci for case in CASES)
     assert len({case.name for case in CASES}) == len(CASES)
-    assert len(CASES) <= 10 * quick <= 1.5 * len(CASES)
+    assert len(CASES) <= 10 * in_ci <= 1.5 * len(CASES)

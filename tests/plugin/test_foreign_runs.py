@@ -60,6 +60,7 @@ def launch(fresh_process, tmp_path_factory) -> Callable[..., dict]:
     return launch
 
 
+@pytest.mark.slow
 def test_without_a_switch_nothing_is_refused_and_the_loss_alone_is_active(launch):
     without = launch(VERL_USE_EXTERNAL_PLUGINS="none")
     installed = launch()
@@ -70,6 +71,7 @@ def test_without_a_switch_nothing_is_refused_and_the_loss_alone_is_active(launch
     ]
 
 
+@pytest.mark.slow
 def test_each_part_has_its_variable(launch):
     said = launch(BALANCED_AGG_CHECKS="1")["said"]
     assert "data.train_files" in said["twice"]

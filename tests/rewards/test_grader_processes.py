@@ -79,6 +79,7 @@ def test_an_answer_that_hangs_fails_at_the_limit_and_the_next_ones_are_graded(gr
     assert ordinary(graders)
 
 
+@pytest.mark.slow
 def test_many_threads_get_their_own_answers(graders):
     def grade(index: int) -> bool:
         return graders.equals_any([f"{index}x+1"], f"1+x*{index + index % 3}", 0.0, time_limit=30.0)
@@ -87,6 +88,7 @@ def test_many_threads_get_their_own_answers(graders):
         assert list(threads.map(grade, range(300))) == [index % 3 == 0 for index in range(300)]
 
 
+@pytest.mark.slow
 def test_waiting_for_a_free_process_does_not_count(asked):
     graders = GraderProcesses(1)
     with ThreadPoolExecutor(2) as threads:
@@ -179,6 +181,7 @@ if sys.argv[2] == "hang":
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_runs_once_leaves_no_process_and_prints_nothing_else(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -190,6 +193,7 @@ def test_a_script_without_a_main_guard_runs_once_leaves_no_process_and_prints_no
     assert ends([int(word) for word in line.split()], SLACK_SECONDS)
 
 
+@pytest.mark.slow
 def test_no_worker_survives_a_killed_parent_even_if_it_is_busy(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -70,6 +70,7 @@ def test_a_shard_that_is_missing_is_told_by_one_line(shards):
     )
 
 
+@pytest.mark.slow
 def test_only_the_word_of_the_user_leaves_the_unpickling_to_verl(shards, tmp_path):
     trusted, cautious = (command(shards, tmp_path, trusted) for trusted in (True, False))
     assert "verl.model_merger" in trusted and "verl.model_merger" not in cautious

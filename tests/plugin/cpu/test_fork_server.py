@@ -42,6 +42,7 @@ def test_a_command_is_run_by_a_fork(run, options):
     assert run(*options, "-c", FORKED).stdout == "forked\n"
 
 
+@pytest.mark.slow
 def test_a_library_path_in_which_an_import_has_repeated_a_folder_is_the_same():
     interpreter = fork_server.start(["tests.plugin.cpu.preloaded"], ENVIRONMENT | {"LD_LIBRARY_PATH": "/a:"})
     for path, made in (("/a:", "forked"), ("/a:/a:", "forked"), ("/b:/a:", "fresh")):
@@ -119,6 +120,7 @@ def test_the_child_ends_with_its_asker(interpreter):
     assert int(child) != process.pid
 
 
+@pytest.mark.slow
 def test_processes_that_a_child_spawns_are_forks_too(run, tmp_path):
     script = tmp_path / "spawning.py"
     script.write_text(
@@ -141,6 +143,7 @@ def test_what_a_fork_cannot_make_up_for_is_run_by_the_real_interpreter(run, chan
     assert run("-c", FORKED, environment=ENVIRONMENT | changed).stdout == "fresh\n"
 
 
+@pytest.mark.slow
 def test_a_library_to_preload_that_the_server_has_loaded_is_no_reason_to_refuse(run):
     loaded = run(
         "-c", "import torch; print(next(line.split()[-1] for line in open('/proc/self/maps') if 'libc10' in line))"
@@ -161,6 +164,7 @@ print(ObjectRef.from_random().hex(), numpy.random.random(), torch.rand(1), rando
 """
 
 
+@pytest.mark.slow
 def test_two_children_draw_nothing_alike_although_an_actor_class_was_imported(tmp_path):
     (tmp_path / "an_actor.py").write_text("import ray\n@ray.remote\nclass Actor:\n    pass\n")
     environment = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
@@ -174,6 +178,7 @@ def test_two_children_draw_nothing_alike_although_an_actor_class_was_imported(tm
     assert not set(first[1:]) & set(second[1:])
 
 
+@pytest.mark.slow
 def test_where_an_import_had_ray_draw_an_id_each_process_imports_for_itself(tmp_path):
     (tmp_path / "an_id.py").write_text("import ray\nray.ObjectRef.from_random()\n")
     environment = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
@@ -182,6 +187,7 @@ def test_where_an_import_had_ray_draw_an_id_each_process_imports_for_itself(tmp_
     assert done.stdout == b"fresh\n"
 
 
+@pytest.mark.slow
 def test_imports_that_start_threads_are_left_to_each_process(tmp_path):
     (tmp_path / "threading_module.py").write_text(
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
@@ -203,6 +209,7 @@ def test_nothing_is_started_for_a_run_that_is_over(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
+@pytest.mark.slow
 def test_without_a_server_that_was_killed_the_real_interpreter_runs(tmp_path):
     with socket.socket(socket.AF_UNIX) as nobody_listens:
         nobody_listens.bind(str(tmp_path / "socket"))
@@ -210,6 +217,7 @@ def test_without_a_server_that_was_killed_the_real_interpreter_runs(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a space", "jörg's", """,()[]{}=&;"'$\\x""", "a" * 200])
+@pytest.mark.slow
 def test_environment_and_folder_for_temporary_files_may_have_any_path(tmp_path, monkeypatch, name):
     (tmp_path / name).symlink_to(sys.prefix)
     monkeypatch.setattr(sys, "executable", str(tmp_path / name / "bin/python"))
@@ -234,6 +242,7 @@ def test_where_no_program_may_be_there_is_no_server(tmp_path, monkeypatch):
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+@pytest.mark.slow
 def test_server_and_children_end_with_the_process_that_started_them_however_it_ends(tmp_path):
     code = """
     import os, signal, subprocess

@@ -8,6 +8,8 @@ import torch
 
 from balanced_agg.plugin.cpu.gloo_checkpoint_engine import GlooCheckpointEngine
 
+pytestmark = pytest.mark.slow
+
 BUCKET = 1024  # bytes
 TRANSFERS = 2
 

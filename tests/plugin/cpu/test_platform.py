@@ -59,6 +59,7 @@ def look_around(fresh_process):
     return look_around
 
 
+@pytest.mark.slow
 def test_under_verl_platform_cpu_everything_is_in_place(look_around):
     assert look_around(VERL_PLATFORM="cpu") == {
         "platform": "cpu",
@@ -72,6 +73,7 @@ def test_under_verl_platform_cpu_everything_is_in_place(look_around):
     }
 
 
+@pytest.mark.slow
 def test_elsewhere_nothing_of_it_is_active(look_around):
     seen = look_around()
     assert seen.pop("platform") != "cpu"

@@ -10,6 +10,8 @@ from verl.utils.net_utils import get_free_port
 
 from balanced_agg.plugin.cpu.in_verl import _join_process_group
 
+pytestmark = pytest.mark.slow
+
 
 def listens_on() -> set[str]:
     """The addresses that this process listens on for connections."""

@@ -120,6 +120,7 @@ def test_each_fault_scores_zero_and_says_why_and_its_neighbours_are_graded(worke
         assert neighbour.as_dict()["rm_scores"][-1] == 0.5
 
 
+@pytest.mark.slow
 def test_more_hanging_calls_than_verl_has_threads_keep_no_other_from_a_score(worker):
     responses = scored(worker, *["hangs"] * 40, "8")
     assert [response.reward_score for response in responses] == [0.0] * 40 + [0.5]

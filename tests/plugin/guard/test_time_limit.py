@@ -107,6 +107,7 @@ frozen_reward()
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_stands_still_ends_and_says_where():
     ended = subprocess.run([sys.executable, "-c", FREEZE], capture_output=True, text=True, timeout=LONG)
     assert ended.returncode != 0

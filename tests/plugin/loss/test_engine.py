@@ -17,7 +17,11 @@ def rows_of(done) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("platform", "precisions"), [("cpu", ["fp32"]), pytest.param("", ["fp32", "bf16"], marks=pytest.mark.gpu)]
+    ("platform", "precisions"),
+    [
+        pytest.param("cpu", ["fp32"], marks=pytest.mark.slow),
+        pytest.param("", ["fp32", "bf16"], marks=pytest.mark.gpu),
+    ],
 )
 def test_gradients_are_those_of_the_reference_and_counts_of_micro_batches_would_be_found(
     fresh_process, platform, precisions

@@ -9,6 +9,8 @@ from tests.minibatch import OUR_MODES, make_minibatch, reference_gradient, relat
 from tests.plugin.loss.fsdp_gradient import run_rank
 from tests.tools.fuzz import BOUND, deviations
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("mode", OUR_MODES)
@@ -30,11 +32,7 @@ def test_gradient_does_not_depend_on_the_number_of_ranks(mode, ranks, tmp_path, 
 
 @pytest.mark.parametrize(
     "seeds",
-    [
-        range(20),
-        pytest.param(range(20, 60), marks=pytest.mark.slow),
-        pytest.param(range(60, 2000), marks=pytest.mark.evidence),
-    ],
+    [range(60), pytest.param(range(60, 2000), marks=pytest.mark.evidence)],
     ids=len,
 )
 def test_the_gradient_of_random_batches_is_that_of_the_reference(seeds, processes_with_verl):

@@ -114,6 +114,7 @@ def busy(seconds):
     return f"import time\nwhile time.process_time() < {seconds}: pass\nprint('done')"
 
 
+@pytest.mark.slow
 def test_a_program_may_wait_longer_for_its_core_than_it_may_run(crowded):
     start = time.monotonic()
     execution = execute(busy(0.5), b"", Limits(seconds=0.8, core=crowded))
@@ -121,6 +122,7 @@ def test_a_program_may_wait_longer_for_its_core_than_it_may_run(crowded):
     assert time.monotonic() - start > 0.8
 
 
+@pytest.mark.slow
 def test_a_program_that_runs_or_sleeps_too_long_ends_also_where_it_has_to_wait(crowded):
     for script in (busy(60), "import time\ntime.sleep(60)"):
         execution = execute(script, b"", Limits(seconds=0.3, core=crowded))

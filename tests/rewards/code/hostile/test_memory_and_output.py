@@ -53,6 +53,7 @@ except OSError:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.slow
 def test_infinite_output_fills_neither_memory_nor_disk(stream):
     execution = run(f"import sys\nwhile True: sys.{stream}.write('x' * 10**6)", seconds=2.0, output_bytes=MIB)
     assert not execution.completed
