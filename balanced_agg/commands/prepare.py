@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import messages, print_json, print_table, progress
-from balanced_agg.data.arithmetic import prepare_arithmetic
 from balanced_agg.data.dataset import Row
+from balanced_agg.data.embedded import prepare_arithmetic
 from balanced_agg.data.prepare import Prepared, named, prepare
 from balanced_agg.data.registry import CHOICES, about, chosen
 from balanced_agg.data.smollm2_135m import write_model

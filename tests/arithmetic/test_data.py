@@ -1,7 +1,7 @@
 """Claims about the parquet files that the data command writes for verl."""
 
 import pyarrow.parquet as pq
-from balanced_agg.data.arithmetic import write_split
+from balanced_agg.data.embedded import write_split
 
 from balanced_agg.arithmetic.problems import sample_problems
 from balanced_agg.rewards import compute_score

@@ -10,7 +10,7 @@ from statistics import mean, pstdev
 
 import pytest
 import torch
-from balanced_agg.data.arithmetic import prepare_arithmetic
+from balanced_agg.data.embedded import prepare_arithmetic
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from balanced_agg.arithmetic import warm_start as warm_start_module
