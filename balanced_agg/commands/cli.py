@@ -245,6 +245,10 @@ def compare(
     reference: Annotated[
         str | None, typer.Option(metavar="paper|FILE", help="Published accuracies to stand beside the runs.")
     ] = None,
+    paired: Annotated[
+        str | None,
+        typer.Option(metavar="AGGREGATION", help="Subtract the runs under this one from the others, seed by seed."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the aggregations of finished runs over seeds: peak, last step, drop, lengths, entropy.
@@ -254,7 +258,7 @@ def compare(
     """
     from balanced_agg.commands.compare.command import run
 
-    raise typer.Exit(run(runs, out, as_json, reference))
+    raise typer.Exit(run(runs, out, as_json, reference, paired))
 
 
 @app.command()

@@ -15,8 +15,11 @@ from balanced_agg.runs.run import read_runs
 from balanced_agg.runs.wandb_log import WandbError
 
 
-def run(paths: Sequence[str], out: Path | None, as_json: bool, named: str | None = None) -> int:
-    """Print the comparison, and write it to `out`; the exit code. `named` is a reference, or a file with one.
+def run(
+    paths: Sequence[str], out: Path | None, as_json: bool, named: str | None = None, base: str | None = None
+) -> int:
+    """Print the comparison, and write it to `out`; the exit code. `named` is a reference, or a file with one; `base` is
+    the aggregation that is subtracted from the others by seed, as `aggregation=` or as `loss_agg_mode` names it.
 
     Runs that cannot be read are left out, with a remark, as long as there is another one.
     """
@@ -25,7 +28,7 @@ def run(paths: Sequence[str], out: Path | None, as_json: bool, named: str | None
         reference = read_reference(named) if named else None
         compared = settings(read_runs(paths, left_out))
     drawn, remarks = drawable(compared)
-    summary = summarize(compared, [*(f"Left out: {reason}" for reason in left_out), *remarks], reference)
+    summary = summarize(compared, [*(f"Left out: {reason}" for reason in left_out), *remarks], reference, base)
     tabled = [(title(setting), tables_of(setting)) for setting in summary["settings"]]
     if as_json:
         print_json(summary)

@@ -6,10 +6,24 @@ from typing import Any
 
 from balanced_agg.commands.compare.groups import QUANTITIES
 
-ACCURACY_HEADER = ("benchmark", "aggregation", "seeds", "peak %", "at step", "last %", "drop, points")
+ACCURACY_HEADER = (
+    "benchmark",
+    "aggregation",
+    "seeds",
+    "peak %",
+    "at step",
+    "last %",
+    "drop, points",
+    "smoothed",
+    "average %",
+    "steps to level",
+)
 ACCURACY_CAPTION = (
     "Means over seeds ± half of the 95 % interval (Student's t; none for one seed). Peak and last: validation "
-    "accuracy, highest and at the end; drop: peak - last. *: highest last value."
+    "accuracy, highest and at the end; drop: peak - last. A peak is the largest of noisy estimates, so peak and drop "
+    "are biased upwards, more so with more validations; smoothed: the drop of means of three validations in a row. "
+    "Average: over steps, the area under the curve. Level: the highest accuracy that every run has reached. *: highest "
+    "last value."
 )
 FINAL_HEADER = ("aggregation", "seeds", *(quantity.name.replace("_", " ") for quantity in QUANTITIES))
 FINAL_CAPTION = (
@@ -24,8 +38,16 @@ REFERENCE_CAPTION = (
     "interval of drawing responses, at most; the reference is taken for one run with as many responses as yours. What "
     "differs by seed, or with other problems or graders, comes on top."
 )
+PAIRED_HEADER = ("quantity", "aggregation", "pairs", "difference", "bootstrap, 95 %", "p", "adjusted p")
+PAIRED_CAPTION = (
+    "Each aggregation minus {base}, by seed: runs of one seed share the order of their data. ±: half of the 95 % "
+    "interval by Student's t. Adjusted p: Holm's, for the {rows} tests of this table."
+)
 RUN_HEADER = ("run", "setting", "aggregation", "path", "seed", "steps", "of", "peak %", "last %", "commit")
 RUN_CAPTION = "Peak and last: validation accuracy, over all benchmarks. †: cut short, in no statistic."
+# Of differences: scale and digits.
+SHOWN_AS = {name: (100, 1) for name in ("last", "average", "peak", "drop", "smoothed_drop")}
+SHOWN_AS |= {"steps_to_level": (1, 0)} | {quantity.name: (1, quantity.digits) for quantity in QUANTITIES}
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,9 @@ def tables_of(setting: dict[str, Any]) -> list[Table]:
     if rows := setting.get("reference", {}).get("rows"):
         caption = REFERENCE_CAPTION.format(source=setting["reference"]["source"])
         tables.append(Table(REFERENCE_HEADER, list(map(reference_row, rows)), caption, 1))
+    if rows := setting.get("paired"):
+        base = PAIRED_CAPTION.format(base=setting["base"], rows=sum(row["p"] is not None for row in rows))
+        tables.append(Table(PAIRED_HEADER, list(map(paired_row, rows)), base, 2))
     return [*tables, final]
 
 
@@ -67,6 +92,15 @@ def reference_row(row: dict[str, Any]) -> tuple[str, ...]:
     return (row["name"], *(written(row[name], 100, 1) for name in ("ours", "reference", "difference")))
 
 
+def paired_row(row: dict[str, Any]) -> tuple[str, ...]:
+    scale, digits = SHOWN_AS.get(row["quantity"], (1, 3))
+    interval = "-" if row["bootstrap"] is None else " to ".join(f"{scale * it:+.{digits}f}" for it in row["bootstrap"])
+    shown = [row["p"], row["p_adjusted"]]
+    tested = ("-" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001" for p in shown)
+    quantity = row["quantity"].replace("_", " ") + (", points" if scale == 100 else "")
+    return (quantity, row["mode"], str(row["pairs"]), written(row, scale, digits), interval, *tested)
+
+
 def accuracy_rows(setting: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """A row for each benchmark and mode; the benchmark's name stands in its first row only."""
     for benchmark in setting["benchmarks"]:
@@ -82,6 +116,9 @@ def accuracy_rows(setting: dict[str, Any]) -> Iterator[tuple[str, ...]]:
                 spanned(numbers["peak_step"]),
                 written(numbers["last"], 100, 1) + mark,
                 written(numbers["drop"], 100, 1),
+                written(numbers["smoothed_drop"], 100, 1),
+                written(numbers["average"], 100, 1),
+                written(numbers["steps_to_level"], 1, 0),
             )
 
 

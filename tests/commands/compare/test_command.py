@@ -33,8 +33,9 @@ def test_the_table_has_a_row_for_each_mode_and_marks_the_best(tmp_path):
     lines = [line.split() for line in done.stdout.splitlines()]
     zero = ["±", "0.0"]
     row = ["arithmetic", "mean@2", "balanced", "2", "100.0", *zero, "2", "75.0", "±", "0.0*", "25.0", *zero]
-    assert row in lines
-    assert ["group-token-mean", "2", "75.0", *zero, "2", "62.5", *zero, "12.5", *zero] in lines
+    assert row in [line[: len(row)] for line in lines]
+    row = ["group-token-mean", "2", "75.0", *zero, "2", "62.5", *zero, "12.5", *zero]
+    assert row in [line[: len(row)] for line in lines]
 
 
 def test_nothing_is_marked_where_there_is_nothing_to_choose_from(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from balanced_agg.commands.compare import pictures
 from balanced_agg.commands.compare.groups import settings
 from balanced_agg.commands.compare.pictures import smooth
-from balanced_agg.commands.compare.summary import final, over_seeds, peak_and_last, summarize
+from balanced_agg.commands.compare.summary import final, of_accuracies, over_seeds, summarize
 from balanced_agg.runs.run import read_runs
 from tests.runs.made_runs import make_run, write_config, write_log
 
@@ -32,13 +32,33 @@ def test_one_seed_has_no_interval_and_none_has_no_mean():
 
 
 def test_the_peak_is_the_first_of_the_highest_and_the_drop_what_was_lost_since():
-    found = peak_and_last({0: 0.25, 20: 0.75, 40: 0.75, 60: 0.5})
-    assert found == {"peak": 0.75, "peak_step": 20, "last": 0.5, "drop": 0.25}
-    assert set(peak_and_last({}).values()) == {None}
+    found = of_accuracies({0: 0.25, 20: 0.75, 40: 0.75, 60: 0.5})
+    assert [found[name] for name in ("peak", "peak_step", "last", "drop")] == [0.75, 20, 0.5, 0.25]
+    assert set(of_accuracies({}).values()) == {None}
+
+
+def test_the_smoothed_drop_is_that_of_means_of_three_and_the_average_the_area_under_the_curve():
+    found = of_accuracies({0: 0.0, 10: 1.0, 20: 0.5, 40: 0.0})
+    assert found["smoothed_drop"] == 0  # means of three: .5, .5
+    assert found["average"] == pytest.approx((10 * 0.5 + 10 * 0.75 + 20 * 0.25) / 40)
+    assert of_accuracies({5: 0.5}) | {"peak_step": 0} == of_accuracies({0: 0.5})
+    assert of_accuracies({0: 0.75, 10: 0.5})["smoothed_drop"] is None
+
+
+def test_steps_to_a_level_are_the_first_with_it_and_the_level_is_one_that_every_run_has_reached(tmp_path):
+    assert of_accuracies({0: 0.25, 5: 0.5, 10: 0.25}, 0.5)["steps_to_level"] == 5
+    assert of_accuracies({0: 0.25}, 0.5)["steps_to_level"] is None
+    paths = [
+        make_run(tmp_path, seed=0, accuracies={0: 0.5, 2: 1.0, 4: 0.75}),
+        make_run(tmp_path, seed=1, accuracies={0: 0.5, 2: 0.5, 4: 0.625}),
+    ]
+    (group,) = summary_of(tmp_path, *paths)["settings"][0]["groups"]
+    numbers = group["benchmarks"]["arithmetic mean@2"]
+    assert numbers["level"] == 0.625 and numbers["steps_to_level"]["by_seed"] == {"0": 2, "1": 4}
 
 
 def test_a_run_that_ends_at_its_peak_has_dropped_by_nothing():
-    assert peak_and_last({0: 0.25, 20: 0.5})["drop"] == 0
+    assert of_accuracies({0: 0.25, 20: 0.5})["drop"] == 0
 
 
 def test_final_values_are_means_of_the_last_tenth_of_the_steps():
