@@ -1,4 +1,4 @@
-"""Write the arithmetic task for verl: train and validation parquet files and a warm-started model.
+"""Write an embedded task for verl: train and validation parquet files and a warm-started model.
 
 `balanced-agg prepare arithmetic` does; a second run with the same options finds everything in place and does nothing.
 """
@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from balanced_agg.data.prepare import Prepared
 
-from balanced_agg.arithmetic.demonstrations import REGIMES
-from balanced_agg.arithmetic.problems import Problem, train_validation_split
+from balanced_agg.arithmetic.tasks import Problem, Task
 from balanced_agg.atomic_write import atomic_write
 
 
-def write_split(problems: Sequence[Problem], split: str, path: Path) -> bool:
+def write_split(task: Task, problems: Sequence[Problem], split: str, path: Path) -> bool:
     """Write a row per problem, in verl's schema, unless `path` holds exactly these rows; True if it wrote.
 
     The write is atomic: a reader sees either the old or the new content.
@@ -25,7 +24,7 @@ def write_split(problems: Sequence[Problem], split: str, path: Path) -> bool:
     table = pa.Table.from_pylist(
         [
             {
-                "data_source": "arithmetic",
+                "data_source": task.name,
                 "prompt": problem.messages,
                 "ability": "arithmetic",
                 "reward_model": {"style": "rule", "ground_truth": problem.answer},
@@ -42,18 +41,17 @@ def write_split(problems: Sequence[Problem], split: str, path: Path) -> bool:
     return True
 
 
-def prepare_arithmetic(out: Path, regime: str = "length_gap", seed: int = 0) -> Iterator[Prepared]:
+def prepare_task(task: Task, out: Path, regime: str, seed: int = 0) -> Iterator[Prepared]:
     """Write train.parquet, validation.parquet and the warm-started model/ into `out`, unless they are there.
 
     `seed` is that of problems, noise and weights. ValueError for an unknown regime.
     """
-    if regime not in REGIMES:
-        raise ValueError(f"there is no regime {regime}: give one of {', '.join(sorted(REGIMES))}")
-    train_problems, validation_problems = train_validation_split(seed)
+    task.noise(regime)
+    train_problems, validation_problems = task.train_validation_split(seed)
     for split, problems in (("train", train_problems), ("validation", validation_problems)):
         path = out / f"{split}.parquet"
-        wrote = write_split(problems, split, path)
-        yield Prepared(path, {"name": "arithmetic", "rows": len(problems)}, wrote)
+        wrote = write_split(task, problems, split, path)
+        yield Prepared(path, {"name": task.name, "rows": len(problems)}, wrote)
 
     # Read when torch is loaded. The warm start's threads wait for each other at every operation; spinning, they keep
     # each other off the cores that other programs use: on 2 cores at a load of 6, 3.5 s a step instead of 0.5.
@@ -64,5 +62,5 @@ def prepare_arithmetic(out: Path, regime: str = "length_gap", seed: int = 0) -> 
     from balanced_agg.arithmetic.warm_start import warm_start
 
     disable_progress_bar()  # of a save that takes 10 ms
-    wrote = warm_start(regime, out / "model", train_problems, seed)
-    yield Prepared(out / "model", {"name": "arithmetic"}, wrote)
+    wrote = warm_start(task, regime, out / "model", train_problems, seed)
+    yield Prepared(out / "model", {"name": task.name}, wrote)

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 # Room -> the rooms that it imports from. All of them are further down, so that there is no circle. `data` is a folder
 # of the checkout and a sub-package of the wheel.
 ARROWS = {
-    "commands": {"data", "plugin", "runs", "loss", "atomic_write", "untrusted"},
+    "commands": {"data", "plugin", "runs", "arithmetic", "loss", "atomic_write", "untrusted"},
     "data": {"rewards", "arithmetic", "atomic_write", "untrusted"},
     "plugin": {"runs", "rewards", "loss", "atomic_write", "untrusted"},
     "runs": {"loss", "untrusted"},

@@ -1,12 +1,13 @@
-"""The architecture of the arithmetic model: Qwen3 at about one million parameters."""
+"""The architecture of the embedded tasks' model: Qwen3 at about one million parameters."""
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from balanced_agg.arithmetic.tokenizer import END, PAD, VOCABULARY
+from balanced_agg.arithmetic.tasks import ARITHMETIC, Task
+from balanced_agg.arithmetic.tokenizer import END, PAD, vocabulary
 
 
-def build_model(seed: int) -> Qwen3ForCausalLM:
+def build_model(seed: int, task: Task = ARITHMETIC) -> Qwen3ForCausalLM:
     """A freshly initialised float32 model whose vocabulary is exactly the tokenizer's.
 
     The same seed gives the same weights, and the caller's random state is left as it was.
@@ -15,8 +16,9 @@ def build_model(seed: int) -> Qwen3ForCausalLM:
     tied: with so few tokens tying saves nothing, and untied weights need no special case when they
     are sharded, exported, or sent to the rollout engine.
     """
+    tokens = vocabulary(task)
     config = Qwen3Config(
-        vocab_size=len(VOCABULARY),
+        vocab_size=len(tokens),
         hidden_size=128,
         intermediate_size=640,
         num_hidden_layers=3,
@@ -27,8 +29,8 @@ def build_model(seed: int) -> Qwen3ForCausalLM:
         initializer_range=0.06,  # the usual 0.02 is meant for wide models and starts slowly at this width
         tie_word_embeddings=False,
         use_cache=True,
-        pad_token_id=VOCABULARY.index(PAD),
-        eos_token_id=VOCABULARY.index(END),
+        pad_token_id=tokens.index(PAD),
+        eos_token_id=tokens.index(END),
         bos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):

@@ -65,17 +65,6 @@ def sample_problems(count: int, seed: int) -> list[Problem]:
     return list(problems)
 
 
-def train_validation_split(
-    seed: int, train_count: int = 4096, validation_count: int = 128
-) -> tuple[list[Problem], list[Problem]]:
-    """Train and validation problems with no problem in common.
-
-    Validation problems are drawn first, so that they do not change with `train_count`.
-    """
-    problems = sample_problems(train_count + validation_count, seed)
-    return problems[validation_count:], problems[:validation_count]
-
-
 def is_correct(response_text: str, answer: str) -> bool:
     """Whether the digit that the response marks as its final answer is `answer`; False if there is none.
 

@@ -1,14 +1,12 @@
-"""A character-level tokenizer for the arithmetic task, as a transformers fast tokenizer."""
+"""A character-level tokenizer for the embedded tasks, as a transformers fast tokenizer."""
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from balanced_agg.arithmetic.problems import Problem
+from balanced_agg.arithmetic.tasks import ARITHMETIC, Problem, Task
 
 PAD, UNKNOWN, USER, ASSISTANT, END = "<|pad|>", "<|unknown|>", "<|user|>", "<|assistant|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, UNKNOWN, USER, ASSISTANT, END)
-ALPHABET = "0123456789+-=;?#"
-VOCABULARY = SPECIAL_TOKENS + tuple(ALPHABET)
 
 # One special token opens a turn and one closes it, so that a prompt is three tokens longer than its
 # text: <|user|>3+5-2+7=<|end|><|assistant|>. END is also the end-of-sequence token. A system message becomes a user
@@ -24,14 +22,21 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer, with `len(VOCABULARY)` tokens.
+def vocabulary(task: Task) -> tuple[str, ...]:
+    """The tokens of a task, by their ids."""
+    return SPECIAL_TOKENS + tuple(task.alphabet)
 
-    Text over ALPHABET is encoded as one token per character and decoded to exactly itself. Any other
+
+def build_tokenizer(task: Task = ARITHMETIC) -> PreTrainedTokenizerFast:
+    """The tokenizer of a task, with `len(vocabulary(task))` tokens.
+
+    Text over its alphabet is encoded as one token per character and decoded to exactly itself. Any other
     character becomes UNKNOWN, and is thus lost. No token is added around the text: turns and the
     generation prompt come from the chat template alone.
     """
-    backend = Tokenizer(models.WordLevel({token: index for index, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
+    backend = Tokenizer(
+        models.WordLevel({token: index for index, token in enumerate(vocabulary(task))}, unk_token=UNKNOWN)
+    )
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     backend.decoder = decoders.Fuse()  # without it, tokens are joined by spaces
     return PreTrainedTokenizerFast(

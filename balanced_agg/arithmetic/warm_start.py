@@ -1,4 +1,4 @@
-"""Supervised training of the arithmetic model on noisy demonstrations, cached by its settings."""
+"""Supervised training of the tiny model on a task's demonstrations, cached by its settings."""
 
 import hashlib
 import json
@@ -14,9 +14,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from balanced_agg.arithmetic.demonstrations import REGIMES, Regime, demonstrate
 from balanced_agg.arithmetic.model import build_model
-from balanced_agg.arithmetic.problems import Problem
+from balanced_agg.arithmetic.tasks import Problem, Task
 from balanced_agg.arithmetic.tokenizer import build_tokenizer, encode_prompt
 from balanced_agg.atomic_write import atomic_write
 
@@ -28,7 +27,7 @@ _IGNORED_LABEL = -100  # what torch's cross entropy skips
 class WarmStartSettings:
     """Settings of the supervised training; `steps` counts updates, `batch_size` demonstrations."""
 
-    steps: int = 350
+    steps: int
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup_steps: int = 20
@@ -37,45 +36,46 @@ class WarmStartSettings:
     threads: int = 2
 
 
-DEFAULT_SETTINGS = WarmStartSettings()
-
-
 def warm_start(
+    task: Task,
     regime: str,
     out_dir: Path,
     problems: Sequence[Problem],
     seed: int = 0,
-    settings: WarmStartSettings = DEFAULT_SETTINGS,
+    settings: WarmStartSettings | None = None,
 ) -> bool:
-    """Train the model of one regime on demonstrations and save it, with its tokenizer, as a Hugging Face directory.
+    """Train the model on a task's demonstrations and save it, with its tokenizer, as a Hugging Face directory.
 
     Args:
-        regime: a key of `REGIMES`.
+        regime: one of the task's.
         out_dir: the directory to make. It appears only when complete, and replaces an earlier warm
             start there whose settings differ.
         problems: what to demonstrate, at least one.
         seed: fixes the initial weights and the demonstrations. On one machine the same seed, problems and
             settings give the same weights, bit for bit.
+        settings: by default those with the steps that the task takes.
 
     Returns:
         True if it trained, False if `out_dir` already held the result for these arguments and code.
 
     Raises:
+        ValueError: for an unknown regime.
         FileExistsError: if `out_dir` exists, is not empty, and was not made by a warm start.
     """
-    record, record_file = _record(regime, seed, settings, problems), out_dir / RECORD_NAME
+    settings = settings or WarmStartSettings(task.warm_start_steps)
+    record, record_file = _record(task, regime, seed, settings, problems), out_dir / RECORD_NAME
     with suppress(OSError, ValueError):  # there is none, or it is incomplete
         if json.loads(record_file.read_text()) == record:
             return False
     if out_dir.exists() and any(out_dir.iterdir()) and not record_file.exists():
         raise FileExistsError(f"{out_dir} holds something else than a warm start; choose another directory")
 
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(task)
     threads_before = torch.get_num_threads()
     # The order of a parallel sum depends on the number of threads, so it is part of the settings.
     torch.set_num_threads(settings.threads)
     try:
-        model = _train(regime, problems, seed, settings, tokenizer)
+        model = _train(task, regime, problems, seed, settings, tokenizer)
     finally:
         torch.set_num_threads(threads_before)
     model.generation_config = GenerationConfig(
@@ -88,13 +88,14 @@ def warm_start(
     return True
 
 
-def _record(regime: str, seed: int, settings: WarmStartSettings, problems: Sequence[Problem]) -> dict:
+def _record(task: Task, regime: str, seed: int, settings: WarmStartSettings, problems: Sequence[Problem]) -> dict:
     """All that determines the weights, as plain JSON values; written beside them."""
     code = b"".join(source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py")))
     texts = "\n".join(problem.text for problem in problems)
     return {
+        "task": task.name,
         "regime": regime,
-        "noise": asdict(REGIMES[regime]),
+        "noise": task.noise(regime),
         "seed": seed,
         "settings": asdict(settings),
         "problems_sha256": hashlib.sha256(texts.encode()).hexdigest(),
@@ -103,7 +104,8 @@ def _record(regime: str, seed: int, settings: WarmStartSettings, problems: Seque
 
 
 def _batches(
-    regime: Regime,
+    task: Task,
+    regime: str,
     problems: Sequence[Problem],
     seed: int,
     batch_size: int,
@@ -120,8 +122,9 @@ def _batches(
     while True:
         examples = []
         for index in rng.choices(range(len(problems)), k=batch_size):
-            text = demonstrate(problems[index], regime, rng)
-            examples.append((prompts[index], [*tokenizer.encode(text), tokenizer.eos_token_id]))
+            text = task.demonstrate(problems[index], task.regimes[regime], rng)
+            response = [*tokenizer.encode(text), tokenizer.eos_token_id]
+            examples.append((prompts[index], response[: task.longest]))
         examples.sort(key=lambda example: len(example[0]) + len(example[1]))
         halves = examples[: len(examples) // 2], examples[len(examples) // 2 :]
         yield [_pad(half, tokenizer.pad_token_id) for half in halves if half]
@@ -138,14 +141,15 @@ def _pad(examples: Sequence[tuple[list[int], list[int]]], pad_id: int) -> tuple[
 
 
 def _train(
-    name: str,
+    task: Task,
+    regime: str,
     problems: Sequence[Problem],
     seed: int,
     settings: WarmStartSettings,
     tokenizer: PreTrainedTokenizerFast,
 ) -> Qwen3ForCausalLM:
     """The trained model, in evaluation mode. The loss is the mean over the response tokens of a batch."""
-    model = build_model(seed).train()
+    model = build_model(seed, task).train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
     )
@@ -154,7 +158,7 @@ def _train(
         # Up within warmup_steps, and down to zero over all steps, both linearly.
         lambda step: min((step + 1) / settings.warmup_steps, 1 - step / settings.steps),
     )
-    batches = _batches(REGIMES[name], problems, seed, settings.batch_size, tokenizer)
+    batches = _batches(task, regime, problems, seed, settings.batch_size, tokenizer)
     started = last_report = time.monotonic()
     for step, batch in zip(range(1, settings.steps + 1), batches, strict=False):
         tokens = sum((labels != _IGNORED_LABEL).sum().item() for _, labels in batch)
@@ -174,7 +178,7 @@ def _train(
         if now - last_report >= 5 or step == settings.steps:
             last_report = now
             print(
-                f"warm start {name}: step {step}/{settings.steps}, "
+                f"warm start {task.name} {regime}: step {step}/{settings.steps}, "
                 f"loss {batch_loss:.3f} per token, {now - started:.0f} s",
                 flush=True,
             )

@@ -224,14 +224,15 @@ def prepare(
     ] = None,
     expect: Annotated[int | None, typer.Option(help="Number of distinct problems that the source must have.")] = None,
     regime: Annotated[
-        str | None, typer.Option(help="For arithmetic: length_gap or length_spread.", show_default="length_gap")
+        str | None,
+        typer.Option(help="For arithmetic and search: length_gap or length_spread.", show_default="the recipe's"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="For arithmetic.", show_default="0")] = None,
+    seed: Annotated[int | None, typer.Option(help="For arithmetic and search.", show_default="0")] = None,
     as_json: Json = False,
 ) -> None:
     """Write data sets as parquet files for verl, each with a manifest. What is up to date is left alone.
 
-    `balanced-agg prepare arithmetic` writes the data and the model of the recipe `arithmetic`.
+    `balanced-agg prepare arithmetic` (or `search`) writes the data and the model of the recipe of that name.
     """
     from balanced_agg.commands.prepare import run
 

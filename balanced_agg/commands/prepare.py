@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from balanced_agg.arithmetic.tasks import TASKS
 from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import messages, print_json, print_table, progress
 from balanced_agg.data.dataset import Row
-from balanced_agg.data.embedded import prepare_arithmetic
+from balanced_agg.data.embedded import prepare_task
 from balanced_agg.data.prepare import Prepared, named, prepare
 from balanced_agg.data.registry import CHOICES, about, chosen
 from balanced_agg.data.smollm2_135m import write_model
@@ -21,6 +22,7 @@ USAGE_ERROR, FAILED = 2, 1
 # What recipes need besides data sets, each prepared by itself.
 OTHERS = {
     "arithmetic": "the arithmetic task and its warm-started model",
+    "search": "the task of signs between digits and its warm-started model",
     "smollm2_135m": "SmolLM2-135M-Instruct as a model directory",
 }
 HEADER = ("name", "", "file", "sha256", "rows", "dropped")
@@ -77,11 +79,12 @@ def plan(
         if names == ["smollm2_135m"]:
             folder = out or artifacts / "models/smollm2_135m"
             return {"smollm2_135m": lambda: [Prepared(folder, {"name": "smollm2_135m"}, write_model(folder))]}
-        regime = regime or "length_gap"
-        return {"arithmetic": partial(prepare_arithmetic, out or artifacts / "arithmetic" / regime, regime, seed or 0)}
+        task = TASKS[names[0]]
+        regime = regime or next(iter(task.regimes))
+        return {task.name: partial(prepare_task, task, out or artifacts / task.name / regime, regime, seed or 0)}
     datasets = chosen(names)
     if regime or seed is not None:
-        raise ValueError("--regime and --seed are for arithmetic")
+        raise ValueError("--regime and --seed are for arithmetic and search")
     if expect is not None and len(datasets) > 1:
         raise ValueError("--expect is a number for one data set")
     readable = [dataset for dataset in datasets if not dataset.generate]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from balanced_agg.arithmetic import problems
+from balanced_agg.arithmetic import problems, search
 from balanced_agg.rewards import gsm8k, maths
 from balanced_agg.rewards.errors import GraderFailed
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 # Free-form answers, compared by math-verify
 MATHS_SOURCES = ("polaris", "math_500", "aime_2024", "aime_2025", "olympiadbench", "minerva", "amc", "math_dapo")
-KNOWN_SOURCES = sorted((*MATHS_SOURCES, "gsm8k", "gsm_symbolic", "arithmetic", "livecodebench"))
+KNOWN_SOURCES = sorted((*MATHS_SOURCES, "gsm8k", "gsm_symbolic", "arithmetic", "search", "livecodebench"))
 
 
 def check_source(
@@ -75,6 +75,8 @@ def compute_score(
     try:
         if data_source == "arithmetic":
             right = problems.is_correct(solution_str, ground_truth)
+        elif data_source == "search":
+            right = search.is_right(solution_str, ground_truth)
         elif data_source in ("gsm8k", "gsm_symbolic"):
             right = gsm8k.is_right(solution_str, ground_truth)
         elif data_source in MATHS_SOURCES:

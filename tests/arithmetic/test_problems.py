@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balanced_agg.arithmetic.problems import is_correct, sample_problems, train_validation_split
+from balanced_agg.arithmetic.problems import is_correct, sample_problems
 
 
 def test_answer_is_what_python_computes_for_the_text():
@@ -42,17 +42,6 @@ def test_every_answer_is_about_equally_likely():
     answers = [problem.answer for problem in sample_problems(10_000, seed=7)]
     # 1000 are expected for each digit; 150 is five standard deviations.
     assert all(abs(answers.count(str(digit)) - 1000) < 150 for digit in range(10))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_no_validation_problem_is_in_training(seed):
-    train, validation = train_validation_split(seed)
-    assert (len(train), len(validation)) == (4096, 128)
-    assert not {problem.text for problem in train} & {problem.text for problem in validation}
-
-
-def test_validation_does_not_depend_on_the_size_of_training():
-    assert train_validation_split(0, train_count=10)[1] == train_validation_split(0)[1]
 
 
 @pytest.mark.parametrize(

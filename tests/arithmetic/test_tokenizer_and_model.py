@@ -8,13 +8,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from balanced_agg.arithmetic.model import build_model
 from balanced_agg.arithmetic.problems import Problem
-from balanced_agg.arithmetic.tokenizer import ALPHABET, UNKNOWN, VOCABULARY, build_tokenizer, encode_prompt
+from balanced_agg.arithmetic.tasks import ARITHMETIC
+from balanced_agg.arithmetic.tokenizer import UNKNOWN, build_tokenizer, encode_prompt, vocabulary
 
 TOKENIZER = build_tokenizer()
+VOCABULARY = vocabulary(ARITHMETIC)
 PROBLEM = Problem((3, 8, 6, 7))
 
 
-@given(st.text(alphabet=ALPHABET))
+@given(st.text(alphabet=ARITHMETIC.alphabet))
 def test_text_survives_encoding_and_decoding_one_token_per_character(text):
     ids = TOKENIZER.encode(text)
     assert len(ids) == len(text)

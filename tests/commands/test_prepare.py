@@ -16,6 +16,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from typer.testing import CliRunner
 
+from balanced_agg.arithmetic.tasks import TASKS
 from balanced_agg.commands.cli import app
 from tests.composed import compose_recipe
 from tests.data.sources import BENCHMARK_ROWS, write_jsonl, write_parquet
@@ -205,14 +206,15 @@ def test_output_is_where_the_user_stands_or_where_they_said(tmp_path):
         assert (tmp_path / out / "math_500.parquet").is_file()
 
 
-def test_a_prepared_arithmetic_task_is_found_by_its_recipe_and_has_no_source(tmp_path, monkeypatch):
-    monkeypatch.setattr("balanced_agg.arithmetic.warm_start.warm_start", lambda regime, folder, *_, **__: True)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_prepared_embedded_task_is_found_by_its_recipe_and_has_no_source(tmp_path, monkeypatch, task):
+    monkeypatch.setattr("balanced_agg.arithmetic.warm_start.warm_start", lambda task, regime, folder, *_, **__: True)
     monkeypatch.setenv("BALANCED_AGG_ROOT", str(tmp_path))
-    result = invoke("arithmetic", "--json")
+    result = invoke(task, "--json")
     assert [entry["wrote"] for entry in json.loads(result.stdout)["prepared"]] == [True] * 3
-    config = compose_recipe("arithmetic")
+    config = compose_recipe(task)
     assert Path(config.data.train_files).is_file() and Path(config.data.val_files).is_file()
     for option in (["--regime", "length"], ["--source", tmp_path], ["--expect", "3"], ["math_500"]):
-        assert invoke("arithmetic", *option, "--out", tmp_path / "none").exit_code > 0
+        assert invoke(task, *option, "--out", tmp_path / "none").exit_code > 0
     assert invoke("math_500", "--regime", "length_gap").exit_code == 2
     assert not (tmp_path / "none").exists()

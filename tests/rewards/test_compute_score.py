@@ -21,10 +21,12 @@ FAILED = {"score": 0.0, "acc": 0.0, "grader_failed": 1.0}
 
 @pytest.mark.parametrize("data_source", sorted(set(KNOWN_SOURCES) - {"livecodebench"}))
 def test_every_source_grades_the_right_answer_one_and_the_others_zero_with_the_same_keys(data_source):
-    shape = "#{}" if data_source == "arithmetic" else "It follows.\n\n\\boxed{{{}}}"
-    assert compute_score(data_source, shape.format(8), "8") == RIGHT
-    assert compute_score(data_source, shape.format(7), "8") == WRONG
-    assert compute_score(data_source, "", "8") == WRONG
+    shapes = {"arithmetic": "#{}", "search": "1+1=2+1=3x1+2=3+3=6+2={}!"}
+    shape = shapes.get(data_source, "It follows.\n\n\\boxed{{{}}}")
+    answer = "1232=8" if data_source == "search" else "8"
+    assert compute_score(data_source, shape.format(8), answer) == RIGHT
+    assert compute_score(data_source, shape.format(7), answer) == WRONG
+    assert compute_score(data_source, "", answer) == WRONG
 
 
 def test_livecodebench_goes_to_the_code_grader_with_the_options_that_were_set(monkeypatch):

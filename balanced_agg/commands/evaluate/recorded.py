@@ -23,11 +23,11 @@ TRAINING_ONLY = re.compile(
 SWITCHES = re.compile(r"trust_remote_code|allow_|env_vars|engine_kwargs")
 # Keys whose value may be a word; the first five choose a config file of ours.
 WORDS = re.compile(
-    r"hardware|aggregation|model|train_data|cluster|arithmetic\.regime|trainer\.device|data\.(prompt_key|truncation)"
+    r"hardware|aggregation|model|train_data|cluster|(arithmetic|search)\.regime|trainer\.device|data\.(prompt_key|truncation)"
     r"|actor_rollout_ref\.rollout\.(name|mode|dtype|checkpoint_engine\.backend)"
 )
 WORD = re.compile(r"[\w-][\w.-]*")
-PATHS = re.compile(r"data\.val_files|arithmetic\.dir|reward\.graders\.tests_folders")
+PATHS = re.compile(r"data\.val_files|(arithmetic|search)\.dir|reward\.graders\.tests_folders")
 PATH = re.compile(r"(?:[^:$]|\$\{[\w.]+\})*")  # verl's readers of hdfs:// and the like run commands
 SHOWN = 120  # characters of an override
 

@@ -59,6 +59,8 @@ HARMLESS = [
     "data.seed=null",
     "hardware=8gpu",
     "aggregation=delta_l",
+    "search.regime=length_gap",
+    "search.dir=/data/search",
 ]
 
 
@@ -72,6 +74,9 @@ CODE = [
     "data.val_files=s3://bucket/a.parquet",
     "data.val_files=${oc.env:HOME}/a.parquet",
     "data.val_files=glob(*)",
+    "search.dir=hdfs://host/search",
+    "search.dir=${oc.env:HOME}",
+    "search.other=/data",
     "hardware=cpu,8gpu",
     "hardware@package=cpu",
     "model=a/b",

@@ -18,7 +18,7 @@ from tests.composed import compose_recipe
 PROMPT = [{"role": "user", "content": "1+1="}]
 CODE = '{"inputs": ["1"], "outputs": ["1"], "fn_name": null}'
 # One that the grader of each data source takes.
-GOOD = dict.fromkeys(KNOWN_SOURCES, "2") | {"livecodebench": CODE}
+GOOD = dict.fromkeys(KNOWN_SOURCES, "2") | {"livecodebench": CODE, "search": "3256=6"}
 
 
 def written(file, truths, source="polaris", type_=None, **options):
@@ -73,6 +73,8 @@ WRONG = {
     "a number for a digit": ("arithmetic", [], 2, "is 2, which"),
     "two digits": ("arithmetic", ["2"], "12", "is '12'"),
     "a word for a digit": ("arithmetic", ["2"], "two", "is 'two'"),
+    "a number for a problem": ("search", [], 3256, "is 3256: not a problem"),
+    "a target out of reach": ("search", ["3256=6"], "3256=9", "no signs reach the target"),
     "an answer for tests": ("livecodebench", [CODE], "42", "is '42'"),
     "torn tests": ("livecodebench", [CODE], CODE[:-5], "ground_truth must be JSON"),
     "no tests": ("livecodebench", [CODE], '{"inputs": [], "outputs": []}', "no tests"),
