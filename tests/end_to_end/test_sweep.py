@@ -1,4 +1,7 @@
-"""A real sweep, cut short by Ctrl-C in its first run and started again; checkout and runs are in awkward folders."""
+"""A real sweep of the recipe `search`, cut short by Ctrl-C in its first run and started again.
+
+Checkout and runs are in awkward folders.
+"""
 
 import json
 import os
@@ -40,13 +43,13 @@ def interrupt_behind_its_first_step(script: str, arguments: list[str], run) -> l
     return wait_for_end(mark)
 
 
-def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path, arithmetic_model):
+def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path, search_task):
     checkout, folder = tmp_path / "jörg's [check] out, {1}", tmp_path / 'jörg\'s runs, (a=1) & more; "x"'
     checkout.symlink_to(ROOT)  # so that the interpreter's path is in it, too
     script = str(checkout / "scripts/sweep.sh")
-    runs = [folder / f"arithmetic-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
+    runs = [folder / f"search-{mode}-seed1" for mode in ("balanced", "seq-mean-token-mean")]
     arguments = [
-        "arithmetic",
+        "search",
         "--aggregations",
         "balanced",
         "sequence",
@@ -54,6 +57,7 @@ def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path,
         "1",
         "--dir",
         str(folder),
+        f"search.dir={search_task}",
         *OVERRIDES,
     ]
 
@@ -73,8 +77,9 @@ def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path,
         assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
         steps = merge(read_records(run / "metrics.jsonl")[0])
         assert all("aggregation/token/positive_share" in steps[step] for step in (1, 2, 3))
+        assert all("val-core/search/acc/mean@4" in steps[step] for step in (0, 1, 2, 3))
 
-    report = folder / "arithmetic-comparison"
+    report = folder / "search-comparison"
     assert (report / "report.html").is_file() and (report / "comparison.png").is_file()
     assert all(run.name in (report / "report.html").read_text() for run in runs)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
