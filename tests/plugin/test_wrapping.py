@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from balanced_agg.plugin.checks import in_verl as checks
+from balanced_agg.plugin.cpu import groups, in_vllm
 from balanced_agg.plugin.cpu import in_verl as cpu
-from balanced_agg.plugin.cpu import in_vllm
 from balanced_agg.plugin.guard import in_verl as guard
 from balanced_agg.plugin.loss import in_verl as loss
 from balanced_agg.plugin.wrapping import Wrapper, misfits, put_in_place, switched_on
 
 ROOT = Path(__file__).parents[2]
-PARTS = (loss, checks, guard, cpu, in_vllm)
+PARTS = (loss, checks, guard, cpu, groups, in_vllm)
 # Of other packages, over all parts; docs/plugin.md names them all.
-MOST_WRAPPED = 37
+MOST_WRAPPED = 39
 
 
 CONTRACTS = inspect.cleandoc("""
@@ -161,7 +161,7 @@ def test_a_renamed_parameter_of_verl_ends_runs_in_our_modes_and_no_others(fresh_
 def test_the_docs_name_each_wrapped_function_and_why():
     page = (ROOT / "docs/plugin.md").read_text().splitlines()
     rows = {f"| `{wrapper.module}.{wrapper.name}` | {wrapper.why} |" for part in PARTS for wrapper in part.WRAPPERS}
-    packages = tuple(f"| `{package}." for package in ("verl", "vllm", "hydra", "importlib"))
+    packages = tuple(f"| `{package}." for package in ("verl", "vllm", "hydra", "transfer_queue", "importlib"))
     assert {line for line in page if line.startswith(packages)} == rows
     assert any(line.startswith(f"{MOST_WRAPPED} functions of verl") for line in page)
 
