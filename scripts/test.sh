@@ -15,7 +15,7 @@ case "${1:-}" in
     ;;
 esac
 [ -z "${slow:-}" ] || shift
-pytest=(.venv/bin/python -m pytest "${profile[@]}")
+pytest=(.venv/bin/python -m pytest --durations=15 "${profile[@]}")
 # The two processes share the cores.
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
 if [ -n "${slow:-}" ]; then

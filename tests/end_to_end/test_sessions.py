@@ -47,9 +47,10 @@ SETTINGS = {
 }
 
 
-# `colocate_async` is in test_trainer_modes.py, too, with responses of one row.
+# The others are in test_trainer_modes.py, too, with responses of one row.
 @pytest.fixture(
-    scope="module", params=["sync", pytest.param("colocate_async", marks=pytest.mark.evidence), "separate_async"]
+    scope="module",
+    params=["sync", *(pytest.param(f"{kind}_async", marks=pytest.mark.evidence) for kind in ("colocate", "separate"))],
 )
 def trained(request, tmp_path_factory, arithmetic_model):
     """A run in one trainer mode at a learning rate of 0, and the batches of its updates, in order."""
