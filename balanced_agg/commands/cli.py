@@ -10,9 +10,9 @@ from typer.core import TyperCommand, TyperGroup
 from balanced_agg.commands.terminal import errors_in_one_line, messages
 from balanced_agg.plugin.installation import install_command
 
-# Modules of the extra `analysis`, the commands that can do without verl, and modules that come with verl.
+# Modules of the extra `analysis`, the commands that can do without verl or need both, and modules that come with verl.
 ANALYSIS = {"matplotlib", "pandas", "pyarrow", "scipy", "tensorboard", "wandb", "wandb_workspaces", "yaml"}
-WITHOUT_VERL = ("compare", "inspect", "prepare", "workspace")
+BY_EXTRA = ("compare", "inspect", "prepare", "study", "workspace")
 OF_VERL = {"aiohttp", "hydra", "omegaconf", "ray", "torch", "transformers", "verl"}
 # Options that are not ours are Hydra's, or those of `ray start`: they are handed on.
 HANDS_ON = {"ignore_unknown_options": True}
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
             module, command = (error.name or "").partition(".")[0], ctx.invoked_subcommand
             if module not in ANALYSIS | OF_VERL:
                 raise
-            by_extra = module in ANALYSIS and command in WITHOUT_VERL
+            by_extra = module in ANALYSIS and command in BY_EXTRA
             remedy = install_command("analysis") if by_extra else "run it in the environment that has verl"
             messages.print(f"balanced-agg {command} needs {module}: {remedy}")
             raise typer.Exit(1) from None
@@ -71,7 +71,7 @@ class ListOptions(TyperCommand):
         repeated, option = [], None
         for argument in args:
             if argument.startswith("--"):
-                option = argument if argument in ("--aggregations", "--seeds") else None
+                option = argument if argument in ("--aggregations", "--seeds", "--orders") else None
                 repeated += [] if option else [argument]
             else:
                 several = option and "=" not in argument  # an override may stand anywhere
@@ -113,6 +113,37 @@ def sweep(
     from balanced_agg.commands.sweep import run
 
     raise typer.Exit(run(recipe, aggregations, seeds, overrides or [], folder, out, ray_address, dry_run, as_json))
+
+
+@app.command(cls=ListOptions)
+def study(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="A YAML file, or a name in configs/study: rules.")],
+    orders: Annotated[
+        list[int] | None,
+        typer.Option(metavar="ORDER…", help="Of the plan's runs.", show_default="all, from the lowest"),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Folder for the runs.", show_default="outputs/study")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for record and report.", show_default="docs/study")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and start nothing.")] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Start nothing; record what has been logged, and report.")
+    ] = False,
+) -> None:
+    """Run a plan of several sweeps, seed by seed, and report on its hypotheses.
+
+    balanced-agg study rules --orders 0 1
+
+    The same command resumes it, as `sweep` does. It adds what the runs have logged to a record (runs.json,
+    metrics.parquet), from which report.md and its pictures are made; runs that are in the record stay there when their
+    folders are gone.
+    """
+    from balanced_agg.commands.study.command import run
+
+    raise typer.Exit(run(plan, orders or [], folder, out, dry_run, report_only))
 
 
 @app.command(context_settings=HANDS_ON)

@@ -19,7 +19,8 @@ from balanced_agg.loss.rules import EQUAL_MASS, MODE_KEY, rule_of
 from balanced_agg.runs import file_log
 
 FAILED = "failed"
-# In the folder of every run that a sweep has started: its overrides, and whether it has finished.
+# In the folder of every run that a sweep has started: its overrides, whether it has finished, and the seconds that it
+# took, over all its starts; a start that was killed together with the sweep is not in them.
 RECORD = "sweep.json"
 # Keys that a sweep sets for each run.
 OWN_KEYS = ("aggregation", "run.seed", "run.dir", "run.name", MODE_KEY)
@@ -54,13 +55,15 @@ class PlannedRun:
         if not path.exists():
             return {}
         record = file_log.parse(path.read_bytes())
-        if not isinstance(record, dict) or not isinstance(record.get("overrides"), list):
+        valid = isinstance(record, dict) and isinstance(record.get("overrides"), list)
+        if not valid or not file_log.is_number(record.get("seconds", 0)):
             raise ValueError(f"{path} is no record of a sweep; delete it, and the run is resumed as one that has none")
         return record
 
-    def write_record(self, finished: bool) -> None:
+    def write_record(self, finished: bool, seconds: float) -> None:
+        record = {"overrides": self.overrides, "finished": finished, "seconds": round(seconds, 1)}
         with atomic_write(self.folder / RECORD) as temporary:
-            temporary.write_text(json.dumps({"overrides": self.overrides, "finished": finished}) + "\n")
+            temporary.write_text(json.dumps(record) + "\n")
 
 
 def run(
@@ -163,14 +166,14 @@ def run_all(runs: Sequence[PlannedRun], ray_address: str | None) -> list[tuple[s
             outcomes.append((name, "finished before", "", ""))
             continue
         messages.print(f"{head}: {'resumes' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
-        start = time.monotonic()
-        run.write_record(finished=False)
+        start, spent = time.monotonic(), run.read_record().get("seconds", 0)
+        run.write_record(finished=False, seconds=spent)
         ended = execute(command(run, ray_address), run.folder, say=lambda line: messages.print(f"  {line}"))
-        run.write_record(finished=ended.status == 0)
+        seconds = time.monotonic() - start
+        run.write_record(finished=ended.status == 0, seconds=spent + seconds)
         if ended.interrupted:
             raise KeyboardInterrupt
-        seconds = f"{time.monotonic() - start:.0f}"
-        outcomes.append((name, FAILED if ended.status else "finished", str(ended.status), seconds))
+        outcomes.append((name, FAILED if ended.status else "finished", str(ended.status), f"{seconds:.0f}"))
         if ended.status:
             log = run.folder / "log.txt"
             messages.print(f"{head}: failed with exit code {ended.status}; the end of its log:\n{last_lines(log, 8)}")

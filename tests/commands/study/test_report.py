@@ -1,0 +1,103 @@
+"""The report of a record: the same each time, honest about what has not run; that of the record in docs/ is its own."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from balanced_agg.commands.study.pictures import pictures
+from balanced_agg.commands.study.record import Record, read_record
+from balanced_agg.commands.study.report import report
+from tests.commands.study.made_study import PLAN, made_record
+from tests.composed import ROOT
+
+COMMITTED = ROOT / "docs/study"
+
+
+def few(key) -> bool:
+    return key[2] in (1, 2, 3, 101)
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    """Three seeds of orders 1 and 2 and one of the order 0; a rule comes apart."""
+    return made_record({("token", "drop"): 0.1}, orders=(0, 1, 2), wanted=few)
+
+
+@pytest.fixture(scope="module")
+def text(record) -> str:
+    return report(record, ["a.png"])
+
+
+def test_the_same_record_has_the_same_report(record, text):
+    assert report(record, ["a.png"]) == text
+
+
+def test_it_says_what_has_not_run_and_that_no_verdict_is_final(text):
+    assert "**Order 1 is not complete: 18 of 60 runs. No verdict that needs it is final.**" in text
+    assert "Order 3 has not been run: 0 of 160 runs." in text
+    assert (
+        "| 1 | search-length_gap | stage=search-length_gap | 9 of 30 | 0.62 | balanced 4, 5, 6, 7, 8, 9, 10; " in text
+    )
+    verdicts = [line for line in text.split("\n") if line.endswith("(not final) |") or "(not final) | " in line]
+    assert len(verdicts) > 40
+    told = ("| seen |", "| not seen |", "| contrary |")
+    assert not [line for line in text.split("\n") if any(verdict in line for verdict in told)]
+
+
+def test_of_a_complete_order_verdicts_are_final_but_for_those_that_need_another():
+    text = report(made_record(), [])
+    assert "Order 1 is complete: 60 runs." in text and "| (e) Balanced is more stable | not seen in 16 of 16 |" in text
+    assert "| (d) Balanced is never far from the better of the two | open: 4 of 8 intervals (not final) |" in text
+
+
+def test_runs_that_come_apart_are_shown_around_their_highest_validations(record, text):
+    assert "| search-length_gap | token | 3 of 3 | 1, 2, 3 |" in text
+    shown = text.split("`search-length_gap`, `token`, seed 2; in brackets the median of the other 2 seeds:")[1]
+    steps = [int(row.split("|")[1]) for row in shown.strip().split("\n\n")[0].split("\n")[2:]]
+    peak = steps[9] + 1
+    assert steps == [step for step in range(peak - 10, peak + 11) if step != peak]
+    entropy = record.runs["search-length_gap", "token", 2].series["actor/entropy"][steps[0]]
+    assert f" {entropy:.3f} (" in shown.split("\n")[4]
+
+
+def test_learning_rates_exploratory_rules_and_first_batches_are_told(text):
+    assert "## Learning rate" in text and "| 5e-5 | " in text
+    assert "| dr_grpo@equal-mass | search-length_gap | 3 |" in text
+    assert "search-length_gap: all of 3 seeds" in text
+
+
+def test_a_first_batch_that_differs_is_named():
+    record = made_record(wanted=few)
+    record.runs["search-length_gap", "token", 2].series["critic/score/mean"][1] += 0.1
+    assert "search-length_gap: all but 2 of 3 seeds; search-length_spread: all of 3" in report(record, [])
+
+
+def test_of_no_run_there_is_a_report_without_a_picture():
+    assert "No run has finished." in report(Record(PLAN, {}), []) and pictures(Record(PLAN, {})) == {}
+
+
+def test_there_are_two_pictures_small_enough_to_commit():
+    drawn = pictures(made_record(wanted=few))
+    assert list(drawn) == ["accuracy-by-step.png", "differences-to-balanced.png"]
+    assert all(1000 < len(png) < 200_000 for png in drawn.values())
+
+
+@pytest.mark.evidence
+def test_pictures_are_the_same_for_the_same_runs_and_differ_where_accuracies_do():
+    one, again, other = (
+        pictures(made_record(effects, wanted=few)) for effects in ({}, {}, {("token", "accuracy"): 0.1})
+    )
+    assert one == again and not {*one.values()} & {*other.values()}
+
+
+@pytest.mark.skipif(not (COMMITTED / "runs.json").exists(), reason="no study has been run yet")
+def test_the_committed_report_and_its_pictures_are_those_of_the_committed_record():
+    record = read_record(COMMITTED)
+    drawn = pictures(record)
+    assert report(record, list(drawn)) == (COMMITTED / "report.md").read_text()
+    assert {file.name for file in COMMITTED.glob("*.png")} == drawn.keys()
+    for name, png in drawn.items():
+        ours, theirs = imread(BytesIO(png)), imread(COMMITTED / name)
+        assert ours.shape == theirs.shape and np.abs(ours - theirs).mean() < 0.01
