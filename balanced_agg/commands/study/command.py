@@ -39,10 +39,6 @@ def run(
 
     What has been logged is recorded and reported also after a failure or Ctrl-C.
     """
-    # What the report needs, found missing before hours of runs and not behind them.
-    import matplotlib.figure  # noqa: F401
-    import scipy.stats  # noqa: F401
-
     folder = (folder or root() / "outputs/study").resolve()
     out = out or root() / "docs/study"
     with errors_in_one_line("study", OSError):
@@ -56,6 +52,10 @@ def run(
         for cell in chosen:
             print(f"# {cell.planned.folder}: {cell.planned.state}", join(command(cell.planned, None)), sep="\n")
         return 0
+    # What the report needs, found missing before hours of runs and not behind them.
+    import matplotlib.figure  # noqa: F401
+    import scipy.stats  # noqa: F401
+
     outcomes = []
     if not report_only:
         try:

@@ -21,6 +21,7 @@ EARLY_STEPS = 10
 # What is told of a run: label with its unit, scale, digits.
 NUMBERS = {
     "average": ("average, points", 100, 2),
+    "last": ("last, points", 100, 2),
     "drop": ("drop, points", 100, 2),
     "smoothed_drop": ("smoothed drop, points", 100, 2),
     "negative_length": ("late negative length, tokens", 1, 2),
@@ -44,8 +45,8 @@ Told = dict[str, Any]  # as paired.difference has it
 class Test:
     """One line of a hypothesis: `told` is the difference `between` what it names, `expected` its sign there.
 
-    verdict: `seen`, `not seen`, `contrary`, or how few pairs there are. orders: those that decide it, where they are
-    not those of its hypothesis.
+    verdict: `seen`, `not seen`, `contrary`, or why there is none. orders: those that decide it, where they are not
+    those of its hypothesis.
     """
 
     number: str
@@ -86,10 +87,8 @@ def numbers(run: StudyRun) -> dict[str, float | None]:
         return fmean(chosen) if chosen else None
 
     accuracies = of_accuracies(run.accuracy)
-    cut, early_share = (
-        mean_over("response_length/clip_ratio", True),
-        mean_over("aggregation/token/positive_share", False),
-    )
+    cut = mean_over("response_length/clip_ratio", True)
+    early_share = mean_over("aggregation/token/positive_share", False)
     dropped = accuracies["smoothed_drop"]
     norms = [log(norm) for norm in late_values(run, "actor/grad_norm") if norm > 0]
     return {
@@ -223,6 +222,8 @@ def judged(tests: list[Test]) -> list[Test]:
         test.p_adjusted = None if test.told["p"] is None else adjusted
         if pairs < LEAST_PAIRS:
             test.verdict = f"{pairs} pairs: too few"
+        elif test.told["p"] is None and mean:
+            test.verdict = "no test: all differences are equal"
         elif adjusted >= ALPHA:
             test.verdict = "not seen"
         else:
@@ -304,7 +305,7 @@ def never_far(cells: Cells, token: str) -> Hypothesis:
             continue
         half_width = told["half_width"] or 0.0
         above, below = told["mean"] - half_width > -MARGIN, told["mean"] + half_width < -MARGIN
-        test.verdict = "above −2 points" if above else "below −2 points" if below else "holds −2 points"
+        test.verdict = "above −2 points" if above else "below −2 points" if below else "contains −2 points"
     verdicts = [test.verdict for test in tests]
     if "below −2 points" in verdicts:
         verdict = "contrary"

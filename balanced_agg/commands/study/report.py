@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from balanced_agg.atomic_write import atomic_write
+from balanced_agg.commands.compare.summary import over_seeds
 from balanced_agg.commands.compare.table import written
 from balanced_agg.commands.study.hypotheses import (
     ARITHMETIC,
@@ -67,6 +68,7 @@ def report(record: Record, drawn: Sequence[str]) -> str:
         "## Runs",
         *runs(record),
         *learning_rates(record),
+        *(["## Means", means(cells)] if cells else []),
         "## Hypotheses",
         "± and the bootstrap: 95 % intervals. Adjusted p: Holm's over the tests of a hypothesis, those not made yet "
         "counted as p = 1.",
@@ -103,7 +105,7 @@ def status(record: Record) -> Iterator[str]:
         if record.complete(order):
             yield f"Order {order} is complete: {len(keys)} runs."
         elif done:
-            yield (f"**Order {order} is not complete: {done} of {len(keys)} runs. No verdict that needs it is final.**")
+            yield f"**Order {order} is not complete: {done} of {len(keys)} runs. No verdict that needs it is final.**"
         else:
             yield f"Order {order} has not been run: 0 of {len(keys)} runs."
 
@@ -171,12 +173,12 @@ def learning_rates(record: Record) -> Iterator[str]:
     if not found:
         return
     rules = [rule for rule in MAIN if any(rule in by_rule for by_rule in found.values())]
-    means = {rate: {rule: fmean(of) for rule, of in by_rule.items() if of} for rate, by_rule in found.items()}
-    rows, overall = [], {rate: fmean(by_rule.values()) for rate, by_rule in means.items() if by_rule}
+    by_rate = {rate: {rule: fmean(of) for rule, of in by_rule.items() if of} for rate, by_rule in found.items()}
+    rows, overall = [], {rate: fmean(by_rule.values()) for rate, by_rule in by_rate.items() if by_rule}
     for rate in sorted(overall, key=float):
-        cells = [f"{100 * means[rate][rule]:.2f}" if rule in means[rate] else "-" for rule in rules]
+        cells = [f"{100 * by_rate[rate][rule]:.2f}" if rule in by_rate[rate] else "-" for rule in rules]
         rows.append((rate, *cells, f"{100 * overall[rate]:.2f}", str(sum(map(len, found[rate].values())))))
-    own = (f"{rule} {max(means, key=lambda rate, rule=rule: means[rate].get(rule, -1))}" for rule in rules)
+    own = (f"{rule} {max(by_rate, key=lambda rate, rule=rule: by_rate[rate].get(rule, -1))}" for rule in rules)
     yield "## Learning rate"
     yield (
         f"`average` in %, mean over regimes and seeds. Highest at {max(overall, key=overall.get)}; of each rule at: "
@@ -243,16 +245,21 @@ def regrets(cells: Cells, token: str) -> Iterator[str]:
     yield table(("rule", *stages, "worst", "95 %, seeds resampled"), rows)
 
 
-def came_apart(record: Record, cells: Cells) -> Iterator[str]:
-    apart = [
-        (*cell, seed) for cell, by_seed in sorted(cells.items()) for seed, told in by_seed.items() if told["apart"]
-    ]
+def means(cells: Cells) -> str:
+    """Of each stage and rule the mean over its seeds, each by itself, and which seeds came apart."""
+    shown = ("average", "last", "drop", "smoothed_drop", "negative_length")
     rows = []
-    for stage, rule in sorted(cells):
-        known = values(cells, stage, rule, "apart")
-        names = [str(seed) for seed in sorted(known) if known[seed]]
-        rows.append((stage, rule, f"{len(names)} of {len(known)}", ", ".join(names)))
-    yield table(("stage", "rule", "runs", "seeds"), rows) if rows else "No run has finished."
+    for (stage, rule), by_seed in sorted(cells.items()):
+        told = [over_seeds(values(cells, stage, rule, number)) for number in shown]
+        written_out = [written(each, *NUMBERS[number][1:]) for number, each in zip(shown, told, strict=True)]
+        apart = [str(seed) for seed in sorted(by_seed) if by_seed[seed]["apart"]]
+        rows.append((stage, rule, str(len(by_seed)), *written_out, ", ".join(apart)))
+    return table(("stage", "rule", "runs", *(NUMBERS[number][0] for number in shown), "seeds that came apart"), rows)
+
+
+def came_apart(record: Record, cells: Cells) -> Iterator[str]:
+    apart = [(*cell, seed) for cell, by_seed in cells.items() for seed, told in by_seed.items() if told["apart"]]
+    yield f"{len(apart)} runs, around their highest three validations in a row." if apart else "None."
     for key in sorted(apart):
         run = record.runs[key]
         peers = [

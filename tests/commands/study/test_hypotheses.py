@@ -144,6 +144,17 @@ def test_two_pairs_have_no_verdict():
     assert verdicts(found("b", record)) == {"2 pairs: too few"}
 
 
+def test_differences_that_are_all_equal_are_no_test_and_none_at_all_is_not_seen():
+    found = {}
+    for ours, others in ((1.0, 0.5), (0.5, 0.5)):
+        cells = {
+            ("stage", rule): {seed: {"average": value} for seed in (1, 2, 3)}
+            for rule, value in (("a", ours), ("b", others))
+        }
+        (found[ours],) = judged([paired_test(cells, "stage", "average", "a", "b", 1)])
+    assert (found[1.0].verdict, found[0.5].verdict) == ("no test: all differences are equal", "not seen")
+
+
 @pytest.mark.parametrize(("ours", "others", "p"), [(6, 0, 2 / 64), (0, 6, 2 / 64), (5, 1, 14 / 64), (3, 3, 1.0)])
 def test_mcnemar_is_that_of_hand_arithmetic(ours, others, p):
     a = [1.0] * ours + [0.0] * others + [1.0, 0.0]
