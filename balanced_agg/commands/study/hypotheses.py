@@ -78,9 +78,8 @@ def numbers(run: StudyRun) -> dict[str, float | None]:
     Early is the mean of steps 1 to 10, late that of the last quarter of the run's steps, at the steps that logged it.
     Spreads are standard deviations (n - 1) over the late steps, of the gradient norm's logarithm where it is not 0.
     """
-    gap, share = (
-        run.series.get(f"aggregation/{name}", {}) for name in ("length_gap_within_group", "token/positive_share")
-    )
+    # Of (a), which is about the runs under `token`.
+    gap = run.series.get("aggregation/length_gap_within_group", {}) if run.rule == TOKEN else {}
 
     def mean_over(metric: str, late: bool) -> float | None:
         chosen = late_values(run, metric) if late else early_values(run, metric)
@@ -101,7 +100,7 @@ def numbers(run: StudyRun) -> dict[str, float | None]:
         "early_gap": mean_over("aggregation/length_gap_within_group", False),
         "early_share": early_share,
         "early_share_distance": None if early_share is None else abs(early_share - 0.5),
-        "share_follows_gap": correlation(gap, share),
+        "share_follows_gap": correlation(gap, run.series.get("aggregation/token/positive_share", {})),
         "drift_follows_gap": correlation(gap, run.series.get("aggregation/token/drift", {})),
     }
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from balanced_agg.commands import recipes
 from balanced_agg.commands import sweep as sweep_command
 from balanced_agg.commands.cli import app
+from balanced_agg.commands.study import report
 from balanced_agg.commands.study.command import read_plan
 from balanced_agg.commands.study.hypotheses import ARITHMETIC, EXPLORATORY, MAIN, SEARCH
 from balanced_agg.commands.study.record import read_record
@@ -75,7 +76,8 @@ def test_a_dry_run_prints_orders_then_seeds_then_stages_then_rules(folder):
     assert not (folder / "outputs").exists() and not (folder / "docs").exists()
 
 
-def test_runs_are_recorded_reported_and_kept_when_their_folders_are_gone(folder):
+def test_runs_are_recorded_reported_and_kept_when_their_folders_are_gone(folder, monkeypatch):
+    monkeypatch.setattr(report, "pictures", lambda record: {"a.png": bytes(len(record.runs))})
     write_plan([{**PLAN[1], "seeds": [7]}])
     (folder / "failing").touch()
     assert study().exit_code == 1
@@ -93,7 +95,8 @@ def test_runs_are_recorded_reported_and_kept_when_their_folders_are_gone(folder)
     assert run.seconds == json.loads(started.read_text())["seconds"] >= 100.0  # of both starts
     assert run.accuracy == pytest.approx({0: 0.50, 1: 0.51, 2: 0.52})
     text = (folder / "docs/study/report.md").read_text()
-    assert "Order 1 is complete: 2 runs." in text and str(folder) not in text
+    assert "Order 1 is complete: 2 runs." in text and "(a.png)" in text and str(folder) not in text
+    assert (folder / "docs/study/a.png").read_bytes() == bytes(2)
     shutil.rmtree(folder / "outputs")
     assert study("--report-only").exit_code == 0
     assert read_record(folder / "docs/study").runs[key] == run

@@ -28,6 +28,7 @@ from balanced_agg.commands.study.hypotheses import (
 from balanced_agg.commands.study.hypotheses import Test as OneTest  # pytest would collect it
 from tests.commands.study.made_study import ACCURACY, made_record, made_run
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
 SEQUENCE = "sequence@equal-mass"
 LONGER = (SEQUENCE, "aggregation/negative_length")
 
