@@ -1,5 +1,6 @@
 """The hypotheses of docs/study.md as tests on the recorded runs. What is decided there is not decided again here."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import log
@@ -14,6 +15,8 @@ SEARCH = ("search-length_spread", "search-length_gap")
 ARITHMETIC = ("arithmetic-length_spread", "arithmetic-length_gap")
 MAIN = BALANCED, TOKEN, SEQUENCE = "balanced", "token", "sequence@equal-mass"
 EXPLORATORY = ("batch_token", "batch_token@equal-mass", "dr_grpo", "dr_grpo@equal-mass")
+# A stage at another learning rate than its own.
+AT_RATE = re.compile(r"(?P<stage>.+)-lr-(?P<rate>\d+(\.\d+)?(e-?\d+)?)")
 ALPHA, LEAST_PAIRS = 0.05, 3
 MARGIN = 0.02  # of accuracy, in (d)
 APART_DROP, APART_CUT = 0.05, 0.1
@@ -147,9 +150,8 @@ def at_own_rates(runs: dict[Key, StudyRun]) -> dict[Key, StudyRun] | None:
     """The runs with those of a stage STAGE-lr-RATE of order 1 in place of STAGE's; None where there are none."""
     own = {}
     for (stage, rule, seed), run in runs.items():
-        base, rate, _ = stage.partition("-lr-")
-        if rate and run.order >= 1:
-            own[base, rule, seed] = replace(run, stage=base)
+        if run.order >= 1 and (at_rate := AT_RATE.fullmatch(stage)):
+            own[at_rate["stage"], rule, seed] = replace(run, stage=at_rate["stage"])
     replaced = {key[:2] for key in own}
     return own | {key: run for key, run in runs.items() if key[:2] not in replaced} if own else None
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from math import isclose
 from pathlib import Path
 from statistics import fmean, median
@@ -11,6 +12,7 @@ from balanced_agg.commands.compare.summary import over_seeds
 from balanced_agg.commands.compare.table import written
 from balanced_agg.commands.study.hypotheses import (
     ARITHMETIC,
+    AT_RATE,
     BALANCED,
     EXPLORATORY,
     MAIN,
@@ -169,12 +171,13 @@ def learning_rates(record: Record) -> Iterator[str]:
     found: dict[str, dict[str, list[float]]] = {}
     for (stage, rule), by_seed in cells_of(run for run in record.runs.values() if run.order == 0).items():
         averages = [told["average"] for told in by_seed.values() if told["average"] is not None]
-        found.setdefault(stage.partition("-lr-")[2], {}).setdefault(rule, []).extend(averages)
+        if averages and (at_rate := AT_RATE.fullmatch(stage)):
+            found.setdefault(at_rate["rate"], {}).setdefault(rule, []).extend(averages)
     if not found:
         return
     rules = [rule for rule in MAIN if any(rule in by_rule for by_rule in found.values())]
-    by_rate = {rate: {rule: fmean(of) for rule, of in by_rule.items() if of} for rate, by_rule in found.items()}
-    rows, overall = [], {rate: fmean(by_rule.values()) for rate, by_rule in by_rate.items() if by_rule}
+    by_rate = {rate: {rule: fmean(of) for rule, of in by_rule.items()} for rate, by_rule in found.items()}
+    rows, overall = [], {rate: fmean(by_rule.values()) for rate, by_rule in by_rate.items()}
     for rate in sorted(overall, key=float):
         cells = [f"{100 * by_rate[rate][rule]:.2f}" if rule in by_rate[rate] else "-" for rule in rules]
         rows.append((rate, *cells, f"{100 * overall[rate]:.2f}", str(sum(map(len, found[rate].values())))))
@@ -262,9 +265,7 @@ def came_apart(record: Record, cells: Cells) -> Iterator[str]:
     yield f"{len(apart)} runs, around their highest three validations in a row." if apart else "None."
     for key in sorted(apart):
         run = record.runs[key]
-        peers = [
-            other for other in record.runs.values() if other.finished and other.key[:2] == key[:2] and other is not run
-        ]
+        peers = [record.runs[(*key[:2], seed)] for seed in cells[key[:2]] if seed != run.seed]
         yield f"`{run.stage}`, `{run.rule}`, seed {run.seed}; in brackets the median of the other {len(peers)} seeds:"
         yield table(("step", *DESCRIBED), around_the_peak(run, peers))
 
@@ -290,22 +291,16 @@ def exploratory(cells: Cells) -> Iterator[str]:
     """The other rules against balanced on the numbers of (b), (d) and (e), with intervals."""
     numbers = ("average", "negative_length", *STABILITY)
     rows = []
-    for rule in EXPLORATORY:
-        for stage in (*SEARCH, *ARITHMETIC):
-            if (stage, rule) not in cells:
-                continue
-            cellwise = []
-            for number in numbers:
-                # Of (b) and (e) in search alone; the entropy of dr_grpo as it is has another unit.
-                left_out = (stage in ARITHMETIC and number != "average") or (number, rule) == (
-                    "entropy_spread",
-                    "dr_grpo",
-                )
-                _, scale, digits = NUMBERS[number]
-                told = paired_test(cells, stage, number, rule, BALANCED, 0).told
-                cellwise.append("" if left_out else written(told, scale, digits))
-            pairs = paired_test(cells, stage, "average", rule, BALANCED, 0).told["pairs"]
-            rows.append((rule, stage, str(pairs), *cellwise))
+    for rule, stage in product(EXPLORATORY, (*SEARCH, *ARITHMETIC)):
+        if (stage, rule) not in cells:
+            continue
+        told = {number: paired_test(cells, stage, number, rule, BALANCED, 0).told for number in numbers}
+        shown = {number: written(each, *NUMBERS[number][1:]) for number, each in told.items()}
+        if rule == "dr_grpo":
+            shown["entropy_spread"] = ""  # in another unit
+        if stage in ARITHMETIC:  # (b) and (e) are about search
+            shown = dict.fromkeys(numbers, "") | {"average": shown["average"]}
+        rows.append((rule, stage, str(told["average"]["pairs"]), *shown.values()))
     if rows:
         yield "## Exploratory: other rules minus `balanced`"
         yield table(("rule", "stage", "pairs", *(NUMBERS[number][0] for number in numbers)), rows)

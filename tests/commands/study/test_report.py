@@ -1,5 +1,7 @@
 """The report of a record: the same each time, and honest about what has not run."""
 
+import re
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -8,7 +10,7 @@ from balanced_agg.commands.compare.summary import of_accuracies
 from balanced_agg.commands.study.pictures import pictures
 from balanced_agg.commands.study.record import Record
 from balanced_agg.commands.study.report import report
-from tests.commands.study.made_study import PLAN, made_record
+from tests.commands.study.made_study import PLAN, made_record, made_run
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -66,6 +68,11 @@ def test_runs_that_come_apart_are_shown_around_their_highest_validations(record,
 
 def test_learning_rates_exploratory_rules_and_first_batches_are_told(text):
     assert "## Learning rate" in text and "| 5e-5 | " in text
+    highest = re.search(r"Highest at (\S+); of each rule at: balanced (\S+), ", text)
+    rows = {row.split(" | ")[0]: row.split(" | ") for row in re.findall(r"^\| (\de-\d .*) \|$", text, re.MULTILINE)}
+    assert list(rows) == ["5e-5", "1e-4", "2e-4"] and {row[-1] for row in rows.values()} == {"6"}
+    assert float(rows[highest[1]][4]) == max(float(row[4]) for row in rows.values())
+    assert float(rows[highest[2]][1]) == max(float(row[1]) for row in rows.values())
     assert "| dr_grpo@equal-mass | search-length_gap | 3 |" in text
     assert "search-length_gap: all of 3 seeds" in text
 
@@ -78,6 +85,22 @@ def test_a_first_batch_that_differs_is_named():
 
 def test_of_no_run_there_is_a_report_without_a_picture():
     assert "No run has finished." in report(Record(PLAN, {}), []) and pictures(Record(PLAN, {})) == {}
+
+
+def test_stages_of_another_plan_and_runs_without_validation_have_a_report():
+    run = made_run("search-mine", "token", 101)  # of order 0, without a rate
+    silent = replace(made_run("search-length_gap-lr-5e-5", "token", 101), series={})
+    text = report(Record(PLAN, {each.key: each for each in (run, silent)}), [])
+    assert "## Learning rate" not in text and "| search-mine | token | 1 | " in text
+
+
+def test_at_its_own_rate_a_rule_is_told_once_more():
+    own = replace(made_run("search-length_gap-lr-5e-5", "token", 1), order=1)
+    record = made_record(wanted=few)
+    assert "own best learning rate" not in report(record, [])
+    record.runs[own.key] = own
+    again = report(record, []).split("## With each rule at its own best learning rate")[1]
+    assert "(a)" not in again and "(b)" in again and "| 1 | " in again
 
 
 def test_there_are_two_pictures_small_enough_to_commit():
