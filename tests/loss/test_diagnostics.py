@@ -299,6 +299,16 @@ def test_a_responses_advantage_is_the_mean_of_its_unmasked_tokens_whatever_stand
     assert Rows.measured("abc", None, advantages, mask).responses().advantages.tolist() == [0.5, 1.0]
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("mask_kind", [torch.bool, torch.long, torch.float32])
+def test_masked_tokens_leave_nothing_whatever_stands_there(kind, mask_kind):
+    mask = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0]])
+    advantages = torch.tensor([[-0.5, torch.nan, -1.5, torch.inf], [-torch.inf, 2.0, torch.nan, 7.0]], dtype=kind)
+    rows = Rows.measured("ab", None, advantages.requires_grad_(), mask.to(mask_kind))
+    assert rows.lengths.tolist() == [2, 1]
+    assert (rows.sums.tolist(), rows.lowest.tolist(), rows.highest.tolist()) == ([-2, 2], [-1.5, 0], [0, 2])
+
+
 @given(groups=some_groups)
 def test_matrices_and_lists_give_the_same_measures(groups):
     ids, advantages, mask = matrices(groups)
