@@ -1,18 +1,11 @@
-"""TRL's GRPOTrainer at the work of a large arithmetic step, to compare with ours; it prints the seconds of each step.
-
-    python3.11 -m venv artifacts/trl
-    artifacts/trl/bin/pip install -c <(sed 's/ .*//' requirements-cpu.lock) \\
-      trl==1.16.0 accelerate datasets torch transformers
-    PYTHONPATH=. artifacts/trl/bin/python scripts/bench_trl.py
-    bash scripts/train.sh arithmetic data.train_batch_size=32 actor_rollout_ref.actor.ppo_mini_batch_size=32 \\
-      trainer.total_training_steps=8 trainer.test_freq=-1 trainer.val_before_train=false    # timing_s/step in its log
+"""TRL's GRPOTrainer at the work of a large arithmetic step; prints the seconds of each. scripts/bench_trl.sh runs it.
 
 Both: 32 prompts x 8 responses of at most 80 tokens at temperature 1, one update on all of them in fp32, the same model,
-problems and rewards. TRL does it in one process and generates with transformers. It has an environment of its own:
-verl 0.9.1 imports from any TRL that it finds what this one no longer has, and no run of ours starts beside it. Where
-pip does not find torch's +cpu build, scripts/setup.sh says which index has it.
+problems and rewards. TRL does it in one process and generates with transformers. Where pip does not find torch's +cpu
+build for its environment, scripts/setup.sh says which index has it.
 """
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from balanced_agg.rewards import compute_score
 
-TASK = Path("artifacts/arithmetic/length_gap")  # `balanced-agg prepare arithmetic`, in the same folder
+TASK = Path(os.environ["BALANCED_AGG_ROOT"]) / "artifacts/arithmetic/length_gap"
 
 
 def rewards(completions: list, reward_model: list[dict], **columns: list) -> list[float]:
@@ -57,7 +50,8 @@ def main() -> None:
             use_cpu=True,
             bf16=False,
             save_strategy="no",
-            logging_steps=1,
+            logging_strategy="no",
+            disable_tqdm=True,
             report_to=[],
         ),
         callbacks=[StepTimes()],
