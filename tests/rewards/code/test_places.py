@@ -177,4 +177,5 @@ def test_threads_get_cores_in_the_order_in_which_they_came(shared, core_0):
         thread.join()
     assert sorted(served) == sorted(came)
     places_off = [abs(served.index(number) - came.index(number)) for number in came]
-    assert sum(places_off) / len(places_off) <= 4  # in any order: 13
+    # 0 on a quiet machine; one thread that is overtaken by 18, at a load of 8, makes 1; any order makes 13.
+    assert sum(places_off) / len(places_off) <= 2
