@@ -5,7 +5,6 @@ import json
 import pytest
 from typer.testing import CliRunner, Result
 
-from balanced_agg.commands import recipes
 from balanced_agg.commands import sweep as sweep_command
 from balanced_agg.commands.cli import app
 
@@ -25,15 +24,11 @@ NAMES = [f"toy-{mode}-seed{seed}" for seed in (1, 2) for mode in ("balanced", "g
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """The working directory, with outputs/ in it, where `toy` is a recipe."""
-    for name in ("VERL_FILE_LOGGER_PATH", "BALANCED_AGG_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recipes, "recipe_names", lambda: ["toy"])
-    (tmp_path / "train.sh").write_text(TRAIN)
-    (tmp_path / "failing").touch()
-    return tmp_path
+def folder(toy_recipe):
+    """The working directory, with outputs/ in it."""
+    (toy_recipe / "train.sh").write_text(TRAIN)
+    (toy_recipe / "failing").touch()
+    return toy_recipe
 
 
 @pytest.fixture

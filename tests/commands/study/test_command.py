@@ -10,7 +10,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from balanced_agg.commands import recipes
 from balanced_agg.commands import sweep as sweep_command
 from balanced_agg.commands.cli import app
 from balanced_agg.commands.study import report
@@ -37,16 +36,12 @@ PLAN = [
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """The working directory, where `toy` is a recipe and plan.yaml a plan."""
-    for name in ("VERL_FILE_LOGGER_PATH", "BALANCED_AGG_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recipes, "recipe_names", lambda: ["toy"])
+def folder(toy_recipe, monkeypatch):
+    """The working directory, where plan.yaml is a plan of the recipe `toy`."""
     monkeypatch.setattr(sweep_command, "command", lambda run, ray_address: ["bash", "train.sh", *run.arguments])
-    (tmp_path / "train.sh").write_text(TRAIN)
+    (toy_recipe / "train.sh").write_text(TRAIN)
     write_plan(PLAN)
-    return tmp_path
+    return toy_recipe
 
 
 def write_plan(plan) -> None:
