@@ -1,9 +1,11 @@
-"""On CPU, responses of one length share a micro-batch, and their texts stay where they are."""
+"""On CPU a step is spared what takes long in verl, with the same results."""
 
 import asyncio
 import itertools
+import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -135,3 +137,27 @@ def test_hydra_makes_the_first_of_a_kind_and_those_with_settings_of_their_own(mo
         assert len(by_hydra) == calls
     make({"_target_": "elsewhere"})
     assert len(by_hydra) == 4  # what it made is not of that name
+
+
+@pytest.mark.parametrize(
+    "data",
+    [[0.0, 1.0, 1.0, 0.0], [True, 2, -0.5], [math.inf, 1.0], [1.0, math.nan, 0.0], [3], list(range(16))],
+    ids=str,
+)
+@pytest.mark.parametrize("reduce_fns", [[np.max, np.min], [np.min], [np.mean], [np.max, len]], ids=len)
+def test_statistics_of_resamples_are_verls_own_to_the_bit_and_so_is_the_state_of_the_generator(data, reduce_fns):
+    from verl.trainer.ppo.metric_utils import bootstrap_metric
+
+    original = getattr(bootstrap_metric, "__wrapped__", bootstrap_metric)
+    asked = {"data": data, "subset_size": 2, "reduce_fns": reduce_fns, "n_bootstrap": 50, "seed": 7}
+    expected, state = original(**asked), np.random.get_state()
+    at_once = cpu._reduce_at_once(original, None, (), asked)
+    assert repr(at_once) == repr(expected)
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), state, strict=True))
+
+
+def test_the_best_and_the_worst_of_numbers_are_never_left_to_verl():
+    def never(*args):
+        raise AssertionError(args)
+
+    assert len(cpu._reduce_at_once(never, None, ([0.0, 1.0], 2, [np.max, np.min]), {})) == 2
