@@ -29,8 +29,9 @@ from balanced_agg.plugin.cpu.store import open_store
 from balanced_agg.plugin.launch import quoted_interpreter
 from balanced_agg.plugin.wrapping import Wrapper, put_in_place
 
-# While Ray starts. Not Ray itself: its core reads RAY_JOB_ID as it is loaded, which only the first request knows.
-IMPORTED_EARLY = ("torch", "transformers")
+# While Ray starts: what takes long of the below and does not import Ray, whose core reads RAY_JOB_ID as it is loaded.
+# Only the first request knows that.
+IMPORTED_EARLY = ("torch", "transformers", "tensordict", "datasets", "peft", "scipy.stats", "fastapi", "openai", "vllm")
 # Together they import nearly all that a run's processes do.
 IMPORTED_BY_MANY = (
     "verl.trainer.ppo.v1",

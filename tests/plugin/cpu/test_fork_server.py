@@ -178,6 +178,18 @@ def test_two_children_draw_nothing_alike_although_an_actor_class_was_imported(tm
     assert not set(first[1:]) & set(second[1:])
 
 
+def test_what_early_imports_leave_in_the_environment_is_there_for_later_ones_and_in_a_child(tmp_path):
+    (tmp_path / "leaves.py").write_text("import os; os.environ |= {'LEFT': 'early', 'GIVEN': 'early'}")
+    (tmp_path / "finds.py").write_text("import os; os.environ['FOUND'] = os.environ['LEFT'] + os.environ['GIVEN']")
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "GIVEN": "asked", "NOT_ASKED": "1"}
+    interpreter = fork_server.start(["tests.plugin.cpu.preloaded", "finds"], environment, early=["leaves"])
+    del environment["NOT_ASKED"]
+    code = FORKED + "; print(*map(os.environ.get, ('LEFT', 'GIVEN', 'FOUND', 'NOT_ASKED')))"
+    command = [str(interpreter), "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert done.stdout == "forked\nearly asked earlyasked None\n"
+
+
 @pytest.mark.slow
 def test_where_an_import_had_ray_draw_an_id_each_process_imports_for_itself(tmp_path):
     (tmp_path / "an_id.py").write_text("import ray\nray.ObjectRef.from_random()\n")

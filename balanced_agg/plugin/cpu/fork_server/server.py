@@ -27,10 +27,11 @@ MOST_FILES = 253  # that a message takes on Linux
 
 
 class Server:
-    def __init__(self, folder: Path, listener: socket.socket, modules: list[str]):
+    def __init__(self, folder: Path, listener: socket.socket, early: list[str], modules: list[str]):
         self._folder, self._listener, self._modules = folder, listener, modules
         self._preloaded = False
-        self._left_by_imports: dict[str, str] = {}  # variables for later imports to find (vLLM's and tensordict's do)
+        # Variables for later imports to find (vLLM's and tensordict's do).
+        self._left_by_imports = variables_left_by(early, dict(os.environ))
         self._obstacle = ""  # what of the imports keeps every child from being like a fresh process
         self._running: dict[int, tuple[int, socket.socket]] = {}  # pid -> pidfd, connection to who asked for it
         self._selector = selectors.DefaultSelector()
@@ -86,13 +87,14 @@ class Server:
     def _preload_for(self, environment: dict[str, str]) -> None:
         """Import in the environment of the first request: it has the number of Ray's job, and says how to reach Ray."""
         # Only what differs: children find the place of their title by the first environment.
-        for name in os.environ.keys() - environment.keys():
+        for name in os.environ.keys() - environment.keys() - self._left_by_imports.keys():
             del os.environ[name]
-        os.environ.update(environment.items() - os.environ.items())
+        os.environ.update((self._left_by_imports | environment).items() - os.environ.items())
         with kept_from_ray():
-            preload(self._modules)
+            self._left_by_imports = variables_left_by(self._modules, environment)
         self._preloaded = True
-        self._left_by_imports = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+        gc.collect()
+        gc.freeze()  # so that collections in a child do not copy the shared pages
         if threads := other_threads() - SURVIVING_THREADS:
             self._obstacle = f"imports started {threads}"
         elif children_draw_the_same():
@@ -123,14 +125,14 @@ class Server:
             connection.close()
 
 
-def preload(modules: Iterable[str]) -> None:
+def variables_left_by(modules: Iterable[str], environment: dict[str, str]) -> dict[str, str]:
+    """Import the modules; the variables of this process whose values are then others than in ``environment``."""
     for module in modules:
         try:
             importlib.import_module(module)
         except ImportError as error:
             print(f"fork server: {module} is left to each process: {error}", file=sys.stderr)
-    gc.collect()
-    gc.freeze()  # so that collections in a child do not copy the shared pages
+    return {name: value for name, value in os.environ.items() if environment.get(name) != value}
 
 
 def other_threads() -> set[str]:
@@ -159,6 +161,6 @@ if __name__ == "__main__":
     # A Ctrl-C reaches the whole group; the server ends after the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server_folder = Path(sys.argv[1])
-    server = Server(server_folder, socket.socket(fileno=int(sys.argv[2])), sys.argv[4:])
-    preload(filter(None, sys.argv[3].split(",")))
+    early_modules = [name for name in sys.argv[3].split(",") if name]
+    server = Server(server_folder, socket.socket(fileno=int(sys.argv[2])), early_modules, sys.argv[4:])
     child.become(server.serve(), interpreter=server_folder / "python")
