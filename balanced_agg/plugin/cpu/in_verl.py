@@ -29,8 +29,8 @@ from balanced_agg.plugin.cpu.store import open_store
 from balanced_agg.plugin.launch import quoted_interpreter
 from balanced_agg.plugin.wrapping import Wrapper, put_in_place
 
-# While Ray starts: what takes long of the below and does not import Ray, whose core reads RAY_JOB_ID as it is loaded.
-# Only the first request knows that.
+# While Ray starts: what takes longest of what the modules below import, without Ray, whose core reads RAY_JOB_ID as it
+# is loaded, which only the first request knows.
 IMPORTED_EARLY = ("torch", "transformers", "tensordict", "datasets", "peft", "scipy.stats", "fastapi", "openai", "vllm")
 # Together they import nearly all that a run's processes do.
 IMPORTED_BY_MANY = (
@@ -320,7 +320,7 @@ WRAPPERS = (
     Wrapper("hydra.utils", "instantiate", ("config", "args", "kwargs"), _make_without_hydra),
     # A step of 64 responses: 43 %.
     Wrapper("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", ("self", ...), _poll_often),
-    # A validation of 512 responses: 90 %.
+    # A validation of 512 responses: 80 %.
     Wrapper(
         "verl.trainer.ppo.metric_utils",
         "bootstrap_metric",
