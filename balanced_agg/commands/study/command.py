@@ -8,7 +8,7 @@ from shlex import join
 from typing import Any
 
 from balanced_agg.commands.recipes import CONFIGS, root
-from balanced_agg.commands.study.record import Record, StudyRun, read_record, write_record
+from balanced_agg.commands.study.record import Key, Record, StudyRun, read_record, write_record
 from balanced_agg.commands.sweep import FAILED, PlannedRun, command, plan_runs, run_all
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
 from balanced_agg.runs.run import read_path
@@ -28,7 +28,7 @@ class Cell:
     planned: PlannedRun
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         return self.entry["stage"], self.rule, self.seed
 
 
@@ -37,7 +37,8 @@ def run(
 ) -> int:
     """The exit code: 0 if every run of the orders has finished, 2 for what is no plan.
 
-    What has been logged is recorded and reported also after a failure or Ctrl-C.
+    A run that the record has as finished is not run again where its folder is gone, as on another machine. What has
+    been logged is recorded and reported also after a failure or Ctrl-C.
     """
     folder = (folder or root() / "outputs/study").resolve()
     out = out or root() / "docs/study"
@@ -46,11 +47,12 @@ def run(
         cells = plan_cells(entries, folder)
         if unknown := {*orders} - {entry["order"] for entry in entries}:
             raise ValueError(f"--orders {' '.join(map(str, unknown))}: {plan} has no such order")
-        read_record(out)  # ValueError where it is damaged
+        recorded = finished_before(cells, read_record(out), out)
     chosen = [cell for cell in cells if not orders or cell.entry["order"] in orders]
     if dry_run:
         for cell in chosen:
-            print(f"# {cell.planned.folder}: {cell.planned.state}", join(command(cell.planned, None)), sep="\n")
+            state = "finished" if cell.key in recorded else cell.planned.state
+            print(f"# {cell.planned.folder}: {state}", join(command(cell.planned, None)), sep="\n")
         return 0
     # What the report needs, found missing before hours of runs and not behind them.
     import matplotlib.figure  # noqa: F401
@@ -58,8 +60,11 @@ def run(
 
     outcomes = []
     if not report_only:
+        left = [cell.planned for cell in chosen if cell.key not in recorded]
+        if len(left) < len(chosen):
+            messages.print(f"study: {len(chosen) - len(left)} of {len(chosen)} runs are finished in the record {out}")
         try:
-            outcomes = run_all([cell.planned for cell in chosen], None)
+            outcomes = run_all(left, None)
         except KeyboardInterrupt:
             messages.print("study: interrupted; the same command resumes it")
     from balanced_agg.commands.study.report import write_report
@@ -123,7 +128,24 @@ def plan_cells(entries: Sequence[dict[str, Any]], folder: Path) -> list[Cell]:
     return cells
 
 
-def collect(cells: Sequence[Cell]) -> dict[tuple[str, str, int], StudyRun]:
+def finished_before(cells: Sequence[Cell], record: Record, out: Path) -> set[Key]:
+    """Those of the cells that the record has as finished.
+
+    ValueError: one of them was run with other overrides than the plan has now.
+    """
+    runs = {cell.key: record.runs[cell.key] for cell in cells if cell.key in record.runs}
+    for cell in cells:
+        run = runs.get(cell.key)
+        if run and run.overrides != cell.planned.overrides:
+            raise ValueError(
+                f"{out} holds {' '.join(map(str, cell.key))} with the overrides {' '.join(run.overrides) or '(none)'}, "
+                f"not {' '.join(cell.planned.overrides) or '(none)'}; give the stage another name, or --out another "
+                "folder"
+            )
+    return {key for key, run in runs.items() if run.finished}
+
+
+def collect(cells: Sequence[Cell]) -> dict[Key, StudyRun]:
     """What has been logged so far, by stage, rule and seed; a log that cannot be read is told and left out."""
     found = {}
     for cell in cells:

@@ -101,7 +101,7 @@ def differences(cells: Cells, stages: Sequence[str]) -> bytes:
                     )
             axis.axvline(0, color=GREY, linewidth=0.8)
             axis.set_yticks(range(len(rules)), rules if column == 0 else [""] * len(rules))
-            axis.set_ylim(len(rules) - 0.5, -0.5)
+            axis.set_ylim(max(len(rules), 1) - 0.5, -0.5)  # also where only `balanced` has run
             axis.set_title(stage if column == 0 else "", loc="left")
             axis.set_xlabel(f"{label}\nminus that of balanced" if stage == stages[-1] else "")
     return png(figure, {})

@@ -99,6 +99,33 @@ def test_runs_are_recorded_reported_and_kept_when_their_folders_are_gone(folder,
     assert not (folder / "outputs").exists()
 
 
+def test_a_run_that_the_record_has_as_finished_is_not_run_again_on_another_machine(folder):
+    write_plan([{**PLAN[1], "seeds": [7]}])
+    assert study().exit_code == 0
+    shutil.rmtree(folder / "outputs")
+    write_plan([PLAN[1]])
+    assert planned() == [f"{SEARCH[0]}/toy-{mode}-seed5" for mode in ("balanced", "group-token-mean")]
+    done = study()
+    assert done.exit_code == 0, done.output
+    assert "2 of 4 runs are finished in the record" in re.sub(r"\s+", " ", done.output)
+    assert sorted(path.name for path in (folder / "outputs").rglob("toy-*")) == [
+        "toy-balanced-seed5",
+        "toy-group-token-mean-seed5",
+    ]
+    assert len(read_record(folder / "docs/study").runs) == 4
+
+
+def test_a_recorded_run_of_other_overrides_is_refused(folder):
+    write_plan([PLAN[2]])
+    assert study().exit_code == 0
+    shutil.rmtree(folder / "outputs")
+    write_plan([{**PLAN[2], "overrides": ["a.b=2"]}])
+    done = study()
+    assert done.exit_code == 2
+    assert "the overrides a.b=1, not a.b=2; give the stage another name" in re.sub(r"\s+", " ", done.stderr)
+    assert not (folder / "outputs").exists()
+
+
 def test_a_damaged_record_stops_it_before_anything_runs_and_stays(folder):
     (folder / "docs/study").mkdir(parents=True)
     (folder / "docs/study/runs.json").write_text("{")
