@@ -6,7 +6,7 @@ import pytest
 
 from balanced_agg.loss.rules import mode_name
 from tests.composed import compose_recipe
-from tests.end_to_end.dumps import check_dump
+from tests.end_to_end.dumps import check_dump, lost_tokens
 from tests.end_to_end.launch import SMALL, replay, train
 from tests.end_to_end.reference import gradient_norm
 from tests.end_to_end.settings_by_step import FURTHER_MODES, MODES, SETTINGS
@@ -40,8 +40,13 @@ def test_rollout_and_actor_log_probs_agree(first_run):
 
 def test_inspect_finds_in_the_dumped_rollouts_what_the_run_logged(first_run, arithmetic_model, capsys):
     run, _ = first_run
-    longest = compose_recipe("arithmetic").data.max_response_length
-    check_dump(run, run.dir.parent / "rollouts", arithmetic_model, longest, capsys)
+    dump, longest = run.dir.parent / "rollouts", compose_recipe("arithmetic").data.max_response_length
+    lost = {
+        step: lost_tokens(dump / f"{step}.jsonl", logged["response_length/mean"], arithmetic_model, longest)
+        for step, logged in run.steps.items()
+    }
+    assert all(0 <= tokens <= 2 for tokens in lost.values()), lost
+    check_dump(run, dump, arithmetic_model, longest, {step for step in lost if lost[step]}, capsys)
 
 
 @pytest.mark.parametrize("role", ["driver", "actor", "vllm"])
