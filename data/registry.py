@@ -1,6 +1,6 @@
 """All data sets by name, and the groups of them that a command line may name."""
 
-from balanced_agg.data import gsm8k, gsm_symbolic, maths
+from balanced_agg.data import chain_sum, gsm8k, maths
 from balanced_agg.data.dataset import Dataset
 from balanced_agg.data.livecodebench import LIVECODEBENCH
 
@@ -13,13 +13,13 @@ BENCHMARKS = [
     maths.MINERVA,
     LIVECODEBENCH,
 ]
-GENERATED = [gsm_symbolic.TRAIN, gsm_symbolic.VALIDATION]
+GENERATED = [chain_sum.TRAIN, chain_sum.VALIDATION]
 
 GSM8K = [gsm8k.TRAIN, gsm8k.TEST]
 
 CHOICES: dict[str, list[Dataset]] = {dataset.name: [dataset] for dataset in TRAINING + BENCHMARKS + GSM8K}
 CHOICES["gsm8k"] = GSM8K
-CHOICES["gsm_symbolic"] = GENERATED
+CHOICES["chain_sum"] = GENERATED
 CHOICES["benchmarks"] = BENCHMARKS
 CHOICES["all"] = TRAINING + BENCHMARKS + GSM8K + GENERATED
 

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 # Free-form answers, compared by math-verify
 MATHS_SOURCES = ("polaris", "math_500", "aime_2024", "aime_2025", "olympiadbench", "minerva", "amc", "math_dapo")
-KNOWN_SOURCES = sorted((*MATHS_SOURCES, "gsm8k", "gsm_symbolic", "arithmetic", "search", "livecodebench"))
+KNOWN_SOURCES = sorted((*MATHS_SOURCES, "gsm8k", "chain_sum", "arithmetic", "search", "livecodebench"))
 
 
 def check_source(
@@ -77,7 +77,7 @@ def compute_score(
             right = problems.is_correct(solution_str, ground_truth)
         elif data_source == "search":
             right = search.is_right(solution_str, ground_truth)
-        elif data_source in ("gsm8k", "gsm_symbolic"):
+        elif data_source in ("gsm8k", "chain_sum"):
             right = gsm8k.is_right(solution_str, ground_truth)
         elif data_source in MATHS_SOURCES:
             right = maths.is_right(solution_str, ground_truth, data_source, time_limit, processes)

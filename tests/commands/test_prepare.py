@@ -116,7 +116,7 @@ def test_one_failure_leaves_the_others_done(tmp_path, folder):
 
 
 def test_generated_set_takes_no_source(tmp_path):
-    result = invoke("gsm_symbolic", "--source", tmp_path)
+    result = invoke("chain_sum", "--source", tmp_path)
     assert result.exit_code == 2 and "leave --source out" in result.output
 
 

@@ -1,4 +1,4 @@
-"""The model of the rehearsal recipe, out of a wheel."""
+"""The model of the recipe that needs no hub, out of a wheel."""
 
 import sys
 from importlib.metadata import PackageNotFoundError

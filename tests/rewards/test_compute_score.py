@@ -71,7 +71,7 @@ def test_a_ground_truth_of_the_wrong_type_is_an_error(data_source, ground_truth)
         compute_score(data_source, r"\boxed{8}", ground_truth)
 
 
-@pytest.mark.parametrize("data_source", ["amc", "math_dapo", "gsm8k", "gsm_symbolic"])
+@pytest.mark.parametrize("data_source", ["amc", "math_dapo", "gsm8k", "chain_sum"])
 @pytest.mark.parametrize("ground_truth", [8, 8.0, np.int64(8), np.float32(8)])
 def test_a_ground_truth_may_be_a_number(data_source, ground_truth):
     for answer, score in (("8", RIGHT), ("8.0", RIGHT), ("80", WRONG), ("8.5", WRONG)):
@@ -135,7 +135,7 @@ GSM8K_WRONG = [
 ]
 
 
-@pytest.mark.parametrize("data_source", ["gsm8k", "gsm_symbolic"])
+@pytest.mark.parametrize("data_source", ["gsm8k", "chain_sum"])
 @pytest.mark.parametrize("ground_truth", ["1250", "1,250", "Five times 250.\n#### 1,250"])
 def test_grade_school_answers_are_the_marked_number_else_the_last(data_source, ground_truth):
     for response in GSM8K_RIGHT:
