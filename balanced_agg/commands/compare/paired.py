@@ -62,6 +62,22 @@ def difference(values: dict[int, float], base: dict[int, float]) -> dict[str, An
     return told
 
 
+def detectable(told: dict[str, Any], power: float = 0.8) -> float | None:
+    """The true difference that a two-sided paired t-test at .05 sees with this power, if differences vary as in `told`,
+    which is a value of :func:`difference`. None where that has no interval.
+    """
+    if told["half_width"] is None:
+        return None
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    freedom = told["pairs"] - 1
+    limit = t.ppf(0.975, freedom)
+    # In standard errors: 16 for two pairs, the most there can be. The other tail is nothing beside this one.
+    errors = brentq(lambda effect: nct.sf(limit, freedom, effect) - power, 0, 20)
+    return float(errors * told["half_width"] / limit)
+
+
 def holm(p: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p values, at most 1; None where there was no test, which counts for nothing."""
     tested = sorted((value, i) for i, value in enumerate(p) if value is not None)

@@ -150,7 +150,7 @@ def at_own_rates(runs: dict[Key, StudyRun]) -> dict[Key, StudyRun] | None:
     """The runs with those of a stage STAGE-lr-RATE of order 1 in place of STAGE's; None where there are none."""
     own = {}
     for (stage, rule, seed), run in runs.items():
-        if run.order >= 1 and (at_rate := AT_RATE.fullmatch(stage)):
+        if run.order == 1 and (at_rate := AT_RATE.fullmatch(stage)):
             own[at_rate["stage"], rule, seed] = replace(run, stage=at_rate["stage"])
     replaced = {key[:2] for key in own}
     return own | {key: run for key, run in runs.items() if key[:2] not in replaced} if own else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from balanced_agg.atomic_write import atomic_write
+from balanced_agg.commands.compare.paired import detectable
 from balanced_agg.commands.compare.summary import over_seeds
 from balanced_agg.commands.compare.table import written
 from balanced_agg.commands.study.hypotheses import (
@@ -34,6 +35,7 @@ from balanced_agg.commands.study.pictures import pictures
 from balanced_agg.commands.study.record import FIRST_BATCH, Record, StudyRun
 
 SCALED_TOKEN = "token@equal-mass"
+RATES = (0, 4)  # the orders that choose a learning rate: of search, of the language model
 AROUND = 10  # steps before and after the highest smoothed validation of a run that comes apart
 DESCRIBED = {
     "actor/grad_norm": 3,
@@ -69,7 +71,7 @@ def report(record: Record, drawn: Sequence[str]) -> str:
         "Bands and bars are 95 % intervals of the mean over seeds." if drawn else "No run has finished.",
         "## Runs",
         *runs(record),
-        *learning_rates(record),
+        *(part for order in RATES for part in learning_rates(record, order)),
         *(["## Means", means(cells)] if cells else []),
         "## Hypotheses",
         "± and the bootstrap: 95 % intervals. Adjusted p: Holm's over the tests of a hypothesis, those not made yet "
@@ -87,6 +89,7 @@ def report(record: Record, drawn: Sequence[str]) -> str:
     else:
         parts.append(f"No run under `{SCALED_TOKEN}` has finished.")
     parts += exploratory(cells)
+    parts += other_stages(cells)
     if own := at_own_rates(record.runs):
         of_own = cells_of(own.values())
         again = [each for each in hypotheses(of_own) if each.letter != "a"]
@@ -166,10 +169,10 @@ def agree(a: Sequence[float | None], b: Sequence[float | None]) -> bool:
     return None not in a and None not in b and all(isclose(x, y, rel_tol=1e-5) for x, y in zip(a, b, strict=True))
 
 
-def learning_rates(record: Record) -> Iterator[str]:
-    """The mean `average` by rate and rule over regimes and seeds of order 0."""
+def learning_rates(record: Record, order: int) -> Iterator[str]:
+    """The mean `average` by rate and rule over regimes and seeds of an order."""
     found: dict[str, dict[str, list[float]]] = {}
-    for (stage, rule), by_seed in cells_of(run for run in record.runs.values() if run.order == 0).items():
+    for (stage, rule), by_seed in cells_of(run for run in record.runs.values() if run.order == order).items():
         averages = [told["average"] for told in by_seed.values() if told["average"] is not None]
         if averages and (at_rate := AT_RATE.fullmatch(stage)):
             found.setdefault(at_rate["rate"], {}).setdefault(rule, []).extend(averages)
@@ -182,10 +185,10 @@ def learning_rates(record: Record) -> Iterator[str]:
         cells = [f"{100 * by_rate[rate][rule]:.2f}" if rule in by_rate[rate] else "-" for rule in rules]
         rows.append((rate, *cells, f"{100 * overall[rate]:.2f}", str(sum(map(len, found[rate].values())))))
     own = (f"{rule} {max(by_rate, key=lambda rate, rule=rule: by_rate[rate].get(rule, -1))}" for rule in rules)
-    yield "## Learning rate"
+    yield f"## Learning rate, order {order}"
     yield (
         f"`average` in %, mean over regimes and seeds. Highest at {max(overall, key=overall.get)}; of each rule at: "
-        f"{', '.join(own)}{unless_final(record, (0,))}."
+        f"{', '.join(own)}{unless_final(record, (order,))}."
     )
     yield table(("rate", *rules, "mean of rules", "runs"), rows)
 
@@ -304,3 +307,24 @@ def exploratory(cells: Cells) -> Iterator[str]:
     if rows:
         yield "## Exploratory: other rules minus `balanced`"
         yield table(("rule", "stage", "pairs", *(NUMBERS[number][0] for number in numbers)), rows)
+
+
+def other_stages(cells: Cells) -> Iterator[str]:
+    """What no hypothesis is about, such as the language model: the other rules minus balanced, and with which power."""
+    rows = []
+    for stage, rule in sorted(cells):
+        if stage in (*SEARCH, *ARITHMETIC) or AT_RATE.fullmatch(stage) or rule == BALANCED:
+            continue
+        for number in ("average", "last", "negative_length"):
+            label, scale, digits = NUMBERS[number]
+            told = paired_test(cells, stage, number, rule, BALANCED, 0).told
+            seen = detectable(told)
+            cell = "-" if seen is None else f"{scale * seen:.{digits}f}"
+            rows.append((stage, rule, label, str(told["pairs"]), written(told, scale, digits), cell))
+    if rows:
+        yield "## Other stages: the rules minus `balanced`"
+        yield (
+            "Visible: the true difference that a paired t-test at .05 sees in four studies of five, if seeds vary as "
+            "they do here."
+        )
+        yield table(("stage", "rule", "number", "pairs", "difference", "visible"), rows)

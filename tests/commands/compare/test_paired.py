@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_rel
 from typer.testing import CliRunner
 
 from balanced_agg.commands.cli import app
 from balanced_agg.commands.compare.groups import settings
-from balanced_agg.commands.compare.paired import difference, holm, paired
+from balanced_agg.commands.compare.paired import detectable, difference, holm, paired
 from balanced_agg.commands.compare.summary import summarize
 from balanced_agg.commands.compare.table import tables_of
 from balanced_agg.runs.run import read_runs
@@ -30,6 +30,23 @@ def test_one_pair_or_equal_differences_have_a_mean_and_no_test():
         found = difference(a, b)
         assert found["mean"] == 0.5 and found["p"] is found["half_width"] is found["bootstrap"] is None
     assert difference({1: 1.0}, {2: 1.0})["pairs"] == 0
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 10])
+def test_four_of_five_studies_see_the_difference_that_is_told_as_detectable(pairs):
+    draw = np.random.default_rng(0)
+    shape = np.resize([-1.0, 1.0], pairs)
+    told = difference(dict(enumerate(shape)), dict.fromkeys(range(pairs), 0.0))
+    effect = detectable(told) / np.std(shape, ddof=1)
+    studies = draw.normal(effect, 1, size=(4000, pairs))
+    seen = ttest_1samp(studies, 0, axis=1).pvalue < 0.05
+    assert seen.mean() == pytest.approx(0.8, abs=0.02)
+    if pairs == 10:
+        assert effect == pytest.approx(1.0, abs=0.05)  # docs/study.md
+
+
+def test_of_differences_without_an_interval_nothing_is_detectable():
+    assert detectable(difference({1: 1.0}, {1: 0.0})) is None
 
 
 def test_holm_multiplies_the_least_p_by_all_tests_and_never_puts_a_larger_one_below_a_smaller():

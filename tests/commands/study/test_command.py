@@ -16,6 +16,7 @@ from balanced_agg.commands.study import report
 from balanced_agg.commands.study.command import read_plan
 from balanced_agg.commands.study.hypotheses import ARITHMETIC, EXPLORATORY, MAIN, SEARCH
 from balanced_agg.commands.study.record import read_record
+from balanced_agg.commands.study.report import RATES
 
 # Logs a validation at the steps 0, 1 and 2; fails behind the first while there is a file `failing`.
 TRAIN = """
@@ -178,10 +179,12 @@ def test_the_plan_of_the_package_is_that_of_the_page():
     plan, sizes = read_plan("rules"), {}
     for each in plan:
         sizes[each["order"]] = sizes.get(each["order"], 0) + len(each["aggregations"]) * len(each["seeds"])
-    assert sizes == {0: 18, 1: 60, 2: 100, 3: 160}
-    rules = {(each["stage"], each["order"]): tuple(each["aggregations"]) for each in plan if each["order"]}
+    assert sizes == {0: 18, 1: 60, 2: 100, 3: 160, 4: 2, 5: 9}
+    rules = {(each["stage"], each["order"]): tuple(each["aggregations"]) for each in plan if each["order"] not in RATES}
     others = ("token@equal-mass", *EXPLORATORY)
     assert rules == {(stage, 1): MAIN for stage in SEARCH} | {(stage, 2): others for stage in SEARCH} | {
         (stage, 3): (*MAIN, *others) for stage in ARITHMETIC
-    }
-    assert {tuple(each["seeds"]) for each in plan} == {(101,), tuple(range(1, 11))}
+    } | {("smollm2_135m_chain_sum", 5): MAIN}
+    seeds = {order: {tuple(each["seeds"]) for each in plan if each["order"] == order} for order in sizes}
+    ten = {tuple(range(1, 11))}
+    assert seeds == {**{order: {(101,)} for order in RATES}, 1: ten, 2: ten, 3: ten, 5: {(1, 2, 3)}}

@@ -94,6 +94,18 @@ def test_stages_of_another_plan_and_runs_without_validation_have_a_report():
     assert "## Learning rate" not in text and "| search-mine | token | 1 | " in text
 
 
+def test_a_stage_of_no_hypothesis_has_differences_and_what_could_have_been_seen():
+    runs = [made_run("search-mine", rule, seed) for rule in ("balanced", "token") for seed in (1, 2, 3)]
+    text = report(Record(PLAN, {run.key: run for run in runs}), [])
+    rows = text.split("## Other stages")[1].split("\n\n")[2].strip().split("\n")[2:]
+    assert [row.split(" | ")[1:4] for row in rows] == [
+        ["token", label, "3"] for label in ("average, points", "last, points", "late negative length, tokens")
+    ]
+    for row in rows:
+        interval, visible = re.fullmatch(r".* ± (\S+) \| (\S+) \|", row).groups()
+        assert float(visible) == pytest.approx(1.3 * float(interval), rel=0.05)  # with 3 pairs
+
+
 def test_at_its_own_rate_a_rule_is_told_once_more():
     own = replace(made_run("search-length_gap-lr-5e-5", "token", 1), order=1)
     record = made_record(wanted=few)
