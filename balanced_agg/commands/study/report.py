@@ -159,7 +159,8 @@ def first_batches(record: Record) -> str:
             str(seed) for seed, found in sorted(several.items()) if not all(agree(found[0], other) for other in found)
         ]
         if several:
-            whole = "all" if not apart else f"all but {', '.join(apart)}"
+            few = "none" if len(apart) == len(several) else f"all but {', '.join(apart)}"
+            whole = few if apart else "all"
             told.append(f"{stage}: {whole} of {len(several)} seeds")
     listed = "; ".join(told) or "there are no two rules of one seed"
     return f"Where the rules have the same first batch (`{'`, `'.join(FIRST_BATCH)}` of step 1), by stage: {listed}."

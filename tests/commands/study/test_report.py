@@ -81,6 +81,9 @@ def test_a_first_batch_that_differs_is_named():
     record = made_record(wanted=few)
     record.runs["search-length_gap", "token", 2].series["critic/score/mean"][1] += 0.1
     assert "search-length_gap: all but 2 of 3 seeds; search-length_spread: all of 3" in report(record, [])
+    for seed in (1, 3):
+        record.runs["search-length_gap", "token", seed].series["critic/score/mean"][1] += 0.1
+    assert "search-length_gap: none of 3 seeds; " in report(record, [])
 
 
 def test_of_no_run_there_is_a_report_without_a_picture():
