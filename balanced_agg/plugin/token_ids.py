@@ -8,17 +8,21 @@ most, however fast it is; this way it takes 8 us (vLLM 0.28, 256 responses at on
 ``actor_rollout_ref.model.external_lib`` names this module, which verl imports wherever it reads the model's config,
 its agent loop workers among them, and ``actor_rollout_ref.rollout.agent.default_agent_loop`` the loop. An agent loop
 of yours takes its place by that key; an ``external_lib`` of yours stands beside ours in a list.
+
+A second one, ``seeded_token_ids``, also gives each response a seed of its own.
 """
 
+import json
+from hashlib import blake2b
 from typing import Any
 
 from verl.experimental.agent_loop import SingleTurnAgentLoop
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 
-NAME = "token_ids"
+NAMES = PLAIN, SEEDED = "token_ids", "seeded_token_ids"
 
 
-@register(NAME)
+@register(PLAIN)
 class TokenIds(SingleTurnAgentLoop):
     """verl's single turn; with another engine than vLLM nothing else."""
 
@@ -30,3 +34,27 @@ class TokenIds(SingleTurnAgentLoop):
             words = bool(sampling_params.get("stop"))
             sampling_params = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": words} | sampling_params
         return await super().run(sampling_params, **kwargs)
+
+
+@register(SEEDED)
+class SeededTokenIds(TokenIds):
+    """The same with a seed a response: runs of one ``rollout.seed`` draw alike for as long as their weights are equal.
+
+    Without, vLLM draws all responses from one stream of random numbers, in the order in which they come in: two runs
+    differ from their first step on. With it, they differ where rounding moves a probability across what was drawn.
+    verl's own ``rollout.full_determinism`` gives all responses of a run one seed, so that those to a prompt are equal.
+
+    ValueError: another engine than vLLM.
+    """
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
+        if self.rollout_config.name != "vllm":
+            raise ValueError(f"the agent loop {SEEDED} needs actor_rollout_ref.rollout.name=vllm")
+        drawn = [self.rollout_config.seed, kwargs["global_steps"], kwargs["session_id"], list(kwargs["raw_prompt"])]
+        return await super().run({"seed": seed_of(drawn)} | sampling_params, **kwargs)
+
+
+def seed_of(parts: list[Any]) -> int:
+    """A number of 63 bits, which torch takes for a seed; the same in every process, for equal parts."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -71,6 +71,11 @@ def test_a_sweep_that_was_interrupted_resumes_and_ends_in_a_comparison(tmp_path,
 
     after = merge(read_records(runs[0] / "metrics.jsonl")[0])
     assert before[0] == after[0]
+    other = merge(read_records(runs[1] / "metrics.jsonl")[0])
+    # The responses are seeded: at equal weights, those of the second run are those of the first.
+    assert other[0]["val-core/search/acc/mean@4"] == before[0]["val-core/search/acc/mean@4"]
+    for metric in ("response_length/mean", "critic/score/mean", "aggregation/length_gap_within_group"):
+        assert other[1][metric] == pytest.approx(before[1][metric], rel=1e-6)
     assert before[1]["actor/grad_norm"] == after[1]["actor/grad_norm"], "it started again from scratch"
     for run in runs:
         lines = (run / "metrics.jsonl").read_text().splitlines()

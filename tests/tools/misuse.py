@@ -139,6 +139,12 @@ CASES = [
     training("an unknown loss", f"{ACTOR}.policy_loss.loss_mode", f"{ACTOR}.policy_loss.loss_mode=vanila"),
     training("an unknown engine", f"{ACTOR}.strategy", f"{ACTOR}.strategy=fsdp3"),
     training("an unknown rollout engine", f"{ROLLOUT}.name", f"{ROLLOUT}.name=vlm"),
+    training(
+        "seeded responses to prompts that vLLM may compute in parts",
+        "actor_rollout_ref.rollout.enable_chunked_prefill",
+        f"{ROLLOUT}.agent.default_agent_loop=seeded_token_ids",
+    ),
+    training("our agent loop without its module", "model.external_lib", "actor_rollout_ref.model.external_lib=null"),
     training("an unknown agent loop", "agent.default_agent_loop", f"{ROLLOUT}.agent.default_agent_loop=token_idz"),
     training(
         "a library in place of ours",

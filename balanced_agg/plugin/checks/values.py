@@ -6,10 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from balanced_agg.plugin.cpu import cpu_is_chosen
 from balanced_agg.plugin.refusal import Refusal
 
 LOOP, LIBRARY = "actor_rollout_ref.rollout.agent.default_agent_loop", "actor_rollout_ref.model.external_lib"
-OUR_LOOP, OURS = "token_ids", "balanced_agg.plugin.token_ids"  # which imports much of verl
+OUR_LOOPS, OURS = ("token_ids", "seeded_token_ids"), "balanced_agg.plugin.token_ids"  # which imports much of verl
 
 # Whole numbers of at least this, by key. A key that the config lacks is not looked at.
 AT_LEAST = {
@@ -74,14 +75,29 @@ def check_names(config: DictConfig) -> None:
 
 
 def check_agent_loop(config: DictConfig) -> None:
-    """Check that our agent loop, which the recipes name, has its module; verl does at the first rollout."""
-    libraries = external_libraries(config)
-    if OmegaConf.select(config, LOOP) == OUR_LOOP and OURS not in libraries:
+    """Check that our agent loops, which the recipes name, have their module; verl does at the first rollout.
+
+    And that vLLM can seed its responses: on CPU it stops at one whose prompt it has computed in parts.
+    """
+    libraries, loop = external_libraries(config), OmegaConf.select(config, LOOP)
+    if loop in OUR_LOOPS and OURS not in libraries:
         listed = f"[{','.join([*libraries, OURS])}]"
         raise Refusal(
             LIBRARY,
-            f" lacks {OURS}, which has {LOOP}={OUR_LOOP}",
+            f" lacks {OURS}, which has {LOOP}={loop}",
             f"set it to {listed}, or the other to single_turn_agent",
+        )
+    if loop != "seeded_token_ids":
+        return
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.name != "vllm":
+        raise Refusal(LOOP, f"={loop} needs actor_rollout_ref.rollout.name=vllm", "set it to single_turn_agent")
+    if cpu_is_chosen() and rollout.enable_chunked_prefill:
+        raise Refusal(
+            "actor_rollout_ref.rollout.enable_chunked_prefill",
+            f"=True cannot go with {LOOP}={loop} on CPU, where vLLM cannot seed a response whose prompt it computes in "
+            "parts",
+            "set it to False",
         )
 
 
@@ -98,7 +114,7 @@ USUAL_NAMES = {
     "actor_rollout_ref.actor.policy_loss.loss_mode": ("vanilla",),
     "actor_rollout_ref.actor.strategy": ("fsdp", "fsdp2", "fsdp_turbo", "megatron", "veomni", "torchtitan"),
     "actor_rollout_ref.rollout.name": ("vllm", "sglang", "trtllm"),
-    LOOP: ("single_turn_agent", "tool_agent", OUR_LOOP),
+    LOOP: ("single_turn_agent", "tool_agent", *OUR_LOOPS),
     "reward.reward_manager.name": ("naive", "dapo"),
     "trainer.resume_mode": ("auto", "disable", "resume_path"),
     "trainer.v1.trainer_mode": ("sync", "colocate_async", "separate_async"),

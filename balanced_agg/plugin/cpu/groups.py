@@ -5,7 +5,7 @@ Here a session waits for its siblings at these points, and one request is made f
 rollout of the embedded tasks, whose models are small enough for that to count, is a fifth faster (docs/cost.md).
 
 ``actor_rollout_ref.rollout.agent.agent_loop_manager_class`` names :class:`GroupManager`, verl's own extension point. It
-deals so with the agent loop of our recipes alone (``plugin/token_ids.py``); sessions of another, whose turns may take
+deals so with the agent loops of our recipes alone (``plugin/token_ids.py``); sessions of another, whose turns may take
 long, go their own ways.
 """
 
@@ -128,7 +128,7 @@ class GroupWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         self._groups: dict[str, Group] = {}  # the prompt's uid -> its sessions
 
     async def _run_agent_loop(self, *args: Any, agent_name: str, **kwargs: Any) -> Any:
-        if agent_name != token_ids.NAME:
+        if agent_name not in token_ids.NAMES:
             return await super()._run_agent_loop(*args, agent_name=agent_name, **kwargs)
         group = self._groups.setdefault(kwargs["uid"], Group())
         _group.set(group)  # of this session's task
