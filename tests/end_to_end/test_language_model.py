@@ -39,8 +39,9 @@ def test_one_step_of_a_language_model_keeps_rollout_and_actor_together_and_penal
     assert run.returncode == 0, run.log[-3000:]
     step = run.steps[1]
     assert step["training/rollout_actor_probs_pearson_corr"] > 0.99
-    # Of 48 tokens, which are all that a response gets; the penalty begins at 8 and ends at four points.
-    assert step["response_length/mean"] > 8
-    assert step["critic/rewards/mean"] < 0
+    # The penalty is a tenth of a point for each token beyond the eighth, and a right answer one point.
+    length, reward = step["response_length/mean"], step["critic/rewards/mean"]
+    assert -length / 10 <= reward <= 1 - (length - 8) / 10
+    assert reward < 0
     assert step["val-aux/chain_sum/overlong_reward/mean@4"] < 0
     assert step["val-aux/chain_sum/grader_failed/mean@4"] == 0

@@ -9,7 +9,8 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 from verl.workers.rollout.replica import TokenOutput
 
 from balanced_agg.arithmetic.tokenizer import build_tokenizer
-from balanced_agg.plugin.token_ids import seed_of
+from balanced_agg.plugin.checks.values import OUR_LOOPS
+from balanced_agg.plugin.token_ids import NAMES, seed_of
 from tests.composed import compose_recipe
 
 CONFIG = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 64}
@@ -95,6 +96,10 @@ def test_a_seeded_response_has_a_seed_of_its_run_step_number_and_prompt(ran):
     assert again["seed"] == seeds[0]
     assert again["detokenize"] is False and again["temperature"] == 1.0
     assert ran("hardware=1gpu", SEEDED, row=ROW, seed=1)[1]["seed"] == 1
+
+
+def test_the_launch_checks_know_these_loops():
+    assert OUR_LOOPS == NAMES
 
 
 def test_the_seeds_are_the_same_in_every_process():
