@@ -46,7 +46,7 @@ OURS = {name for names in EXTRAS.values() for name in names if name.startswith("
 @both
 def test_a_lock_holds_what_the_project_needs(extra):
     needed = {*EXTRAS["dev"], *EXTRAS["analysis"], *PROJECT["dependencies"]}
-    needed |= set(EXTRAS["rehearsal"]) if extra == "cpu" else set()  # that recipe runs without a GPU
+    needed |= set(EXTRAS["language-model"]) if extra == "cpu" else set()  # that recipe runs without a GPU
     for requirement in map(Requirement, needed - OURS):
         assert requirement.specifier.contains(LOCKED[extra][canonicalize_name(requirement.name)]), requirement
 

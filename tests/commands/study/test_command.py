@@ -17,6 +17,7 @@ from balanced_agg.commands.study.command import read_plan
 from balanced_agg.commands.study.hypotheses import ARITHMETIC, EXPLORATORY, MAIN, SEARCH
 from balanced_agg.commands.study.record import read_record
 from balanced_agg.commands.study.report import RATES
+from tests.composed import compose_recipe
 
 # Logs a validation at the steps 0, 1 and 2; fails behind the first while there is a file `failing`.
 TRAIN = """
@@ -188,3 +189,10 @@ def test_the_plan_of_the_package_is_that_of_the_page():
     seeds = {order: {tuple(each["seeds"]) for each in plan if each["order"] == order} for order in sizes}
     ten = {tuple(range(1, 11))}
     assert seeds == {**{order: {(101,)} for order in RATES}, 1: ten, 2: ten, 3: ten, 5: {(1, 2, 3)}}
+
+
+def test_rules_of_one_seed_share_their_first_batch():
+    for stage in read_plan("rules"):
+        if stage["order"] not in RATES:
+            config = compose_recipe(stage["recipe"], *stage["overrides"])
+            assert config.actor_rollout_ref.rollout.agent.default_agent_loop == "seeded_token_ids", stage["stage"]
