@@ -99,6 +99,7 @@ def checkpoint(**differing: int) -> Callable[[Path], None]:
 
 
 ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "rollout", "model"))
+EXECUTOR = f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend"
 FUNCTION = "reward.custom_reward_function"
 OVERLONG = "reward.reward_kwargs.overlong_buffer_cfg"
 FIXED = (f"{ACTOR}.use_dynamic_bsz=false", f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=8")
@@ -210,6 +211,12 @@ CASES = [
     training(
         "a replica larger than the machine",
         f"{ROLLOUT}.tensor_model_parallel_size",
+        f"{ROLLOUT}.tensor_model_parallel_size=2",
+    ),
+    training(
+        "a replica of two ranks in one process",
+        EXECUTOR,
+        "trainer.n_gpus_per_node=2",
         f"{ROLLOUT}.tensor_model_parallel_size=2",
     ),
     training("a batch beyond the data", "data.train_batch_size", "data.train_batch_size=8192"),

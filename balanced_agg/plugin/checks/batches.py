@@ -6,6 +6,7 @@ from balanced_agg.plugin.refusal import Refusal
 
 ACTOR, ROLLOUT, REF = (f"actor_rollout_ref.{part}" for part in ("actor", "rollout", "ref"))
 FSDP = f"{ACTOR}.fsdp_config"
+EXECUTOR = f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend"
 SEPARATE = "separate_async"
 
 
@@ -64,7 +65,7 @@ def shards_of_a_copy(config: DictConfig) -> int:
 
 def check_parallelism(config: DictConfig) -> None:
     """Check that the GPUs divide into groups that share a sequence or a copy of the weights, and into replicas of the
-    rollout engine.
+    rollout engine, each of which has as many processes as ranks.
     """
     gpus = all_gpus(config)
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
@@ -80,6 +81,10 @@ def check_parallelism(config: DictConfig) -> None:
         if share == 0 or gpus % share:
             what = f"={share} does not divide trainer.nnodes x trainer.n_gpus_per_node = {gpus} GPUs"
             raise Refusal(key, what, divisor_of(gpus, max(share, 1)))
+    executor, ranks = OmegaConf.select(config, EXECUTOR), rollout.tensor_model_parallel_size
+    if ranks > 1 and str(executor).endswith("UniProcExecutor"):
+        what = f"={executor} holds one rank, and {ROLLOUT}.tensor_model_parallel_size={ranks}"
+        raise Refusal(EXECUTOR, what, "set it to mp")
 
 
 def check_separate_async(config: DictConfig) -> None:

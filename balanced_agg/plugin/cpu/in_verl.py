@@ -39,7 +39,7 @@ IMPORTED_BY_MANY = (
     "verl.workers.rollout.vllm_rollout.vllm_async_server",
     "verl.experimental.reward_loop",
     "vllm.v1.engine.core",
-    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.executor.uniproc_executor",
     "vllm.v1.worker.cpu_worker",
     "ray._private.workers.default_worker",
 )

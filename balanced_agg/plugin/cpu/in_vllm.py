@@ -4,15 +4,12 @@ vLLM calls :func:`adapt_vllm` in each of its processes (entry-point group ``vllm
 ``VERL_PLATFORM=cpu`` it does nothing.
 """
 
-import time
 from collections.abc import Callable
 
 import torch
 
 from balanced_agg.plugin.cpu import cpu_is_chosen
 from balanced_agg.plugin.wrapping import Wrapper, put_in_place
-
-SECONDS_BETWEEN_POLLS = 0.0005  # for a message; a decoding step of 256 responses takes 20 times as long
 
 
 def adapt_vllm() -> None:
@@ -30,11 +27,6 @@ def _keep_plain_weights(wrapped: Callable, instance: None, args: tuple, kwargs: 
     layer.cpu_linear = torch.nn.functional.linear
 
 
-def _wait_without_spinning(wrapped: Callable, instance: None, args: tuple, kwargs: dict) -> None:
-    """vLLM's engine and worker yield in a loop until a message comes, which takes a core from others: sleep instead."""
-    time.sleep(SECONDS_BETWEEN_POLLS)
-
-
 WRAPPERS = (
     Wrapper(
         "vllm.model_executor.layers.utils",
@@ -42,6 +34,4 @@ WRAPPERS = (
         ("layer", "remove_weight"),
         _keep_plain_weights,
     ),
-    # A step of 64 responses takes 23 % longer without it (docs/cost.md).
-    Wrapper("vllm.distributed.device_communicators.shm_broadcast", "sched_yield", (), _wait_without_spinning),
 )

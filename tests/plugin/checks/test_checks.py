@@ -31,7 +31,7 @@ from balanced_agg.plugin.checks.values import USUAL_NAMES
 from balanced_agg.plugin.loss.refusals import UNGROUPED_ESTIMATORS
 from balanced_agg.rewards import sandbox
 from tests.composed import compose_recipe, write_rows
-from tests.tools.misuse import ACTOR, ASYNC, CASES, FIXED, ROLLOUT, checkpoint, good_inputs, prepare, written
+from tests.tools.misuse import ACTOR, ASYNC, CASES, EXECUTOR, FIXED, ROLLOUT, checkpoint, good_inputs, prepare, written
 
 # What Hydra, or verl at its import, refuses in words of its own.
 NOT_OURS = (
@@ -95,7 +95,11 @@ WORKS = {
     "fixed micro-batches that divide": [*FIXED, f"{ACTOR}.ppo_micro_batch_size_per_gpu=4"],
     "a fixed size that dynamic micro-batches ignore": [f"{ACTOR}.ppo_micro_batch_size_per_gpu=5"],
     "two ranks": ["trainer.n_gpus_per_node=2"],
-    "a replica of two ranks": ["trainer.n_gpus_per_node=2", f"{ROLLOUT}.tensor_model_parallel_size=2"],
+    "a replica of two ranks": [
+        "trainer.n_gpus_per_node=2",
+        f"{ROLLOUT}.tensor_model_parallel_size=2",
+        f"{EXECUTOR}=mp",
+    ],
     "a window that holds a sequence": [f"{ROLLOUT}.max_model_len=96"],
     "a KL penalty in the reward": ["algorithm.use_kl_in_reward=true"],
     "advantages without a standard deviation": ["algorithm.norm_adv_by_std_in_grpo=false"],

@@ -1,7 +1,7 @@
 """Python processes that start with everything imported, on a machine whose cores are few.
 
-A run on a CPU starts about twenty Python processes, many of them one after the other (Ray's workers, vLLM's engine and
-its worker), and most of what each does before its first useful line is to import torch, transformers, vLLM and verl.
+A run on a CPU starts about twenty Python processes, many of them one after the other (Ray's workers, vLLM's engine),
+and most of what each does before its first useful line is to import torch, transformers, vLLM and verl.
 Here one process, the server, imports them once. Ray and multiprocessing are given another interpreter, ``python`` in
 the server's folder, which asks the server to fork: the child takes over the asker's command line, environment, folder,
 umask, process group and open files, and runs what ``python`` would have run.

@@ -33,7 +33,7 @@ def without_options(argv: list[str]) -> list[str]:
 def become(request: dict, interpreter: Path) -> None:
     """Take over files, environment, folder and signals, and run the command line.
 
-    ``interpreter`` is given to the processes that multiprocessing starts from here: vLLM's engine and its worker.
+    ``interpreter`` is given to the processes that multiprocessing starts from here: vLLM's engine.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the server
     if "-c" in request["argv"]:  # multiprocessing's, not Ray's
