@@ -191,7 +191,7 @@ def test_the_plan_of_the_package_is_that_of_the_page():
     assert seeds == {**{order: {(101,)} for order in RATES}, 1: ten, 2: ten, 3: ten, 5: {(1, 2, 3)}}
 
 
-def test_rules_of_one_seed_share_their_first_batch():
+def test_every_stage_whose_rules_are_paired_seeds_its_responses():
     for stage in read_plan("rules"):
         if stage["order"] not in RATES:
             config = compose_recipe(stage["recipe"], *stage["overrides"])
