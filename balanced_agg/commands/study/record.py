@@ -105,6 +105,11 @@ class Record:
         finished = all(key in self.runs and self.runs[key].finished for _, key in keys)
         return finished and {order for order, _ in keys} == {*orders}
 
+    def of_complete_orders(self) -> "Record":
+        """With the runs of complete orders alone, those whose numbers may be looked at."""
+        complete = {order for order in {run.order for run in self.runs.values()} if self.complete(order)}
+        return Record(self.plan, {key: run for key, run in self.runs.items() if run.order in complete})
+
 
 def write_record(record: Record, folder: Path) -> None:
     import pyarrow as pa

@@ -49,17 +49,27 @@ DESCRIBED = {
 
 def write_report(record: Record, folder: Path) -> list[str]:
     """Write the report beside the record; the names of its files."""
-    drawn = pictures(record)
-    files = {"report.md": report(record, list(drawn)).encode()} | drawn
-    for name, content in files.items():
+    found = files(record)
+    for name, content in found.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_bytes(content)
-    return list(files)
+    return list(found)
+
+
+def files(record: Record) -> dict[str, bytes]:
+    """File name -> content, of the report and its pictures."""
+    drawn = pictures(record.of_complete_orders())
+    return {"report.md": report(record, list(drawn)).encode()} | drawn
 
 
 def report(record: Record, drawn: Sequence[str]) -> str:
-    """The text, the same for the same record. `drawn`: names of the pictures beside it."""
-    cells = cells_of(record.runs.values())
+    """The text, the same for the same record. `drawn`: names of the pictures beside it.
+
+    Of an order that is not complete it counts the runs and tells none of their numbers, so that nobody stops, lengthens
+    or chooses by them.
+    """
+    complete = record.of_complete_orders()
+    cells = cells_of(complete.runs.values())
     told = hypotheses(cells)
     parts = [
         "# Does the rule matter? What the runs show",
@@ -68,17 +78,17 @@ def report(record: Record, drawn: Sequence[str]) -> str:
         *status(record),
         table(("hypothesis", "verdict"), ((title(each), summary(record, each)) for each in told)),
         *(f"![{name.removesuffix('.png').replace('-', ' ')}]({name})" for name in drawn),
-        "Bands and bars are 95 % intervals of the mean over seeds." if drawn else "No run has finished.",
+        "Bands and bars are 95 % intervals of the mean over seeds." if drawn else "There is no picture of them yet.",
         "## Runs",
         *runs(record),
-        *(part for order in RATES for part in learning_rates(record, order)),
+        *(part for order in RATES for part in learning_rates(complete, order)),
         *(["## Means", means(cells)] if cells else []),
         "## Hypotheses",
         "± and the bootstrap: 95 % intervals. Adjusted p: Holm's over the tests of a hypothesis, those not made yet "
         "counted as p = 1.",
         *sections(record, told, regrets(cells, TOKEN)),
         "## Runs that came apart",
-        *came_apart(record, cells),
+        *came_apart(complete, cells),
         "## Scale or balance",
     ]
     if any(rule == SCALED_TOKEN for _, rule in cells):
@@ -87,10 +97,10 @@ def report(record: Record, drawn: Sequence[str]) -> str:
             *sections(record, hypotheses(cells, SCALED_TOKEN), regrets(cells, SCALED_TOKEN)),
         ]
     else:
-        parts.append(f"No run under `{SCALED_TOKEN}` has finished.")
+        parts.append(f"No order with `{SCALED_TOKEN}` is complete.")
     parts += exploratory(cells)
     parts += other_stages(cells)
-    if own := at_own_rates(record.runs):
+    if own := at_own_rates(complete.runs):
         of_own = cells_of(own.values())
         again = [each for each in hypotheses(of_own) if each.letter != "a"]
         parts += ["## With each rule at its own best learning rate", *sections(record, again, regrets(of_own, TOKEN))]
@@ -103,14 +113,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def status(record: Record) -> Iterator[str]:
-    """What has run of each order, and that nothing is final before all of it has."""
+    """What has run of each order, and that none of its numbers is told before all of it has."""
     for order in sorted({entry["order"] for entry in record.plan}):
         keys = [key for entry, key in record.planned() if entry["order"] == order]
         done = sum(key in record.runs and record.runs[key].finished for key in keys)
         if record.complete(order):
             yield f"Order {order} is complete: {len(keys)} runs."
         elif done:
-            yield f"**Order {order} is not complete: {done} of {len(keys)} runs. No verdict that needs it is final.**"
+            yield f"**Order {order} is not complete: {done} of {len(keys)} runs. Its numbers are told when it is.**"
         else:
             yield f"Order {order} has not been run: 0 of {len(keys)} runs."
 
@@ -189,7 +199,7 @@ def learning_rates(record: Record, order: int) -> Iterator[str]:
     yield f"## Learning rate, order {order}"
     yield (
         f"`average` in %, mean over regimes and seeds. Highest at {max(overall, key=overall.get)}; of each rule at: "
-        f"{', '.join(own)}{unless_final(record, (order,))}."
+        f"{', '.join(own)}."
     )
     yield table(("rate", *rules, "mean of rules", "runs"), rows)
 

@@ -10,6 +10,8 @@ from balanced_agg.commands.study.hypotheses import ARITHMETIC, MAIN
 from balanced_agg.commands.study.record import METRICS, Key, Record, StudyRun
 
 PLAN = read_plan("rules")
+# The same with three seeds of each stage, so that an order is soon complete.
+FEW = [{**entry, "seeds": entry["seeds"][:3]} for entry in PLAN]
 ACCURACY = {"search": "val-core/search/acc/mean@4", "arithmetic": "val-core/arithmetic/acc/mean@2"}
 Effects = dict[tuple[str, str], float]  # (rule, metric) -> what the rule adds to it
 
@@ -52,9 +54,9 @@ def made_run(stage: str, rule: str, seed: int, effects: Effects | None = None, s
 
 
 def made_record(
-    effects: Effects | None = None, orders: Iterable[int] = (1,), wanted: Callable = lambda key: True
+    effects: Effects | None = None, orders: Iterable[int] = (1,), wanted: Callable = lambda key: True, plan=PLAN
 ) -> Record:
     """The record of the orders of the plan, but for the runs that are not wanted."""
-    empty = Record(PLAN, {})
+    empty = Record(plan, {})
     keys: list[Key] = [key for entry, key in empty.planned() if entry["order"] in {*orders} and wanted(key)]
-    return Record(PLAN, {key: made_run(*key, effects, steps=40 if key[0] in ARITHMETIC else 120) for key in keys})
+    return Record(plan, {key: made_run(*key, effects, steps=40 if key[0] in ARITHMETIC else 120) for key in keys})

@@ -49,9 +49,12 @@ def test_a_run_gives_way_to_one_with_at_least_as_many_steps_alone(steps, finishe
 
 def test_an_order_is_complete_when_all_of_its_runs_have_finished():
     record = made_record()
+    other = made_run("search-length_gap", "dr_grpo", 1)
+    record.runs[other.key] = other
     assert record.complete(1) and not record.complete(1, 2) and not record.complete(7)
+    assert record.of_complete_orders().runs.keys() == record.runs.keys() - {other.key}
     record.runs[KEY] = replace(record.runs[KEY], finished=False)
-    assert not record.complete(1)
+    assert not record.complete(1) and record.of_complete_orders().runs == {}
 
 
 def test_without_files_it_is_empty(tmp_path):
