@@ -1,6 +1,7 @@
 """A process of the fork server is what the real interpreter would have made of its command line, imports aside."""
 
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -64,6 +65,40 @@ def test_environment_folder_and_umask_are_those_of_the_asker(run, tmp_path):
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "HOME"} | {"MINE": "1"}
     done = run("-c", code, environment=environment, cwd=tmp_path, umask=0o027)
     assert done.stdout == f"1 None {tmp_path} 0o27\n"
+
+
+SHARE = """
+import os, resource
+print(os.getpriority(os.PRIO_PROCESS, 0), open("/proc/self/oom_score_adj").read().strip(), os.sched_getaffinity(0))
+print([resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")])
+"""
+
+
+def in_a_small_share():
+    os.nice(7)
+    Path("/proc/self/oom_score_adj").write_text("300")
+    for limit, soft in ((resource.RLIMIT_NOFILE, 300), (resource.RLIMIT_CPU, 1000)):
+        resource.setrlimit(limit, (soft, resource.getrlimit(limit)[1]))
+
+
+def test_niceness_oom_score_and_limits_are_those_of_the_asker(run):
+    """As of vLLM's engine, a child of a worker that Ray has given a niceness of 15."""
+    command, options = ["-c", f"{FORKED}\n{SHARE}"], {"preexec_fn": in_a_small_share}
+    fresh = subprocess.run([sys.executable, *command], env=ENVIRONMENT, capture_output=True, text=True, **options)
+    assert fresh.stdout.startswith("fresh\n7 300 {")
+    assert run(*command, **options).stdout == fresh.stdout.replace("fresh", "forked")
+    assert run(*command).stdout.startswith(f"forked\n{os.getpriority(os.PRIO_PROCESS, 0)} ")
+
+
+def test_other_cores_and_another_hard_limit_are_left_to_the_real_interpreter(run):
+    def lower():
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    def one_core():
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    changes = [lower, *([one_core] if len(os.sched_getaffinity(0)) > 1 else [])]
+    assert [run("-c", FORKED, preexec_fn=change).stdout for change in changes] == ["fresh\n"] * len(changes)
 
 
 def test_standard_files_and_further_ones_are_those_of_the_asker(run):

@@ -4,7 +4,7 @@ A run on a CPU starts about twenty Python processes, many of them one after the 
 and most of what each does before its first useful line is to import torch, transformers, vLLM and verl.
 Here one process, the server, imports them once. Ray and multiprocessing are given another interpreter, ``python`` in
 the server's folder, which asks the server to fork: the child takes over the asker's command line, environment, folder,
-umask, process group and open files, and runs what ``python`` would have run.
+umask, process group, niceness, OOM score, limits and open files, and runs what ``python`` would have run.
 
     server.py    imports, then forks a child for each request; ends, and its children with it, when its starter does
     python.py    what that interpreter runs: asks, forwards signals, exits as the child does

@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -15,6 +16,7 @@ from setproctitle import getproctitle
 from balanced_agg.plugin.cpu.fork_server.randomness import seed_anew
 
 PR_SET_PDEATHSIG = 1
+OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
 def understands(argv: list[str]) -> bool:
@@ -30,8 +32,22 @@ def without_options(argv: list[str]) -> list[str]:
     return argv
 
 
+def may_have(request: dict) -> bool:
+    """Whether a child can give itself the asker's share of the machine: its niceness, OOM score, limits and cores.
+
+    Not other cores, which imported libraries have counted; nor what takes privileges, a lower niceness or OOM score or
+    another hard limit.
+    """
+    return (
+        request["niceness"] >= os.getpriority(os.PRIO_PROCESS, 0)
+        and request["oom_score"] >= int(OOM_SCORE.read_text())
+        and all(resource.getrlimit(limit)[1] == hard for limit, _, hard in request["limits"])
+        and request["cores"] == sorted(os.sched_getaffinity(0))
+    )
+
+
 def become(request: dict, interpreter: Path) -> None:
-    """Take over files, environment, folder and signals, and run the command line.
+    """Take over files, environment, folder, share of the machine and signals, and run the command line.
 
     ``interpreter`` is given to the processes that multiprocessing starts from here: vLLM's engine.
     """
@@ -41,6 +57,10 @@ def become(request: dict, interpreter: Path) -> None:
         # first of the two wins.
         getproctitle()
     take_files(request["files"], request["received"])
+    os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
+    OOM_SCORE.write_text(str(request["oom_score"]))
+    for limit, soft, hard in request["limits"]:
+        resource.setrlimit(limit, (soft, hard))
     os.umask(request["umask"])
     os.chdir(request["folder"])
     os.environ.clear()

@@ -5,12 +5,14 @@ Standard library only: it starts in 20 ms. Its exit code, or the signal it dies 
 
 import json
 import os
+import resource
 import signal
 import socket
 import struct
 import sys
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 SOCKET, ARGUMENTS = sys.argv[1], sys.argv[2:]
 
 
@@ -18,6 +20,8 @@ def request(files):
     """What the child has to know of this process."""
     umask = os.umask(0)
     os.umask(umask)
+    with open("/proc/self/oom_score_adj") as file:
+        oom_score = int(file.read())
     return {
         "argv": ARGUMENTS,
         "environment": dict(os.environ),
@@ -25,6 +29,10 @@ def request(files):
         "files": files,
         "group": os.getpgrp(),
         "umask": umask,
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+        "oom_score": oom_score,
+        "cores": sorted(os.sched_getaffinity(0)),
+        "limits": [[limit, *resource.getrlimit(limit)] for limit in LIMITS],
         "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
         "ignored": [int(number) for number in FORWARDED if signal.getsignal(number) == signal.SIG_IGN],
     }

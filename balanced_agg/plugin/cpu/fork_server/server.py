@@ -76,7 +76,9 @@ class Server:
 
     def _can_fork(self, request: dict) -> bool:
         """Whether a fork would be no different from the process that is asked for."""
-        if len(request["received"]) != len(request["files"]) or not child.understands(request["argv"]):
+        if len(request["received"]) != len(request["files"]):
+            return False
+        if not child.understands(request["argv"]) or not child.may_have(request):
             return False
         if not self._preloaded:
             self._preload_for(request["environment"])
