@@ -180,10 +180,11 @@ def test_the_plan_of_the_package_is_that_of_the_page():
     plan, sizes = read_plan("rules"), {}
     for each in plan:
         sizes[each["order"]] = sizes.get(each["order"], 0) + len(each["aggregations"]) * len(each["seeds"])
-    assert sizes == {0: 18, 1: 60, 2: 100, 3: 160, 4: 2, 5: 9}
+    assert sizes == {0: 18, 1: 80, 2: 100, 3: 160, 4: 2, 5: 9}
     rules = {(each["stage"], each["order"]): tuple(each["aggregations"]) for each in plan if each["order"] not in RATES}
     others = ("token@equal-mass", *EXPLORATORY)
-    assert rules == {(stage, 1): MAIN for stage in SEARCH} | {(stage, 2): others for stage in SEARCH} | {
+    at_own_rate = {(f"{stage}-lr-1e-4", 1): ("balanced",) for stage in SEARCH}
+    assert rules == {(stage, 1): MAIN for stage in SEARCH} | at_own_rate | {(stage, 2): others for stage in SEARCH} | {
         (stage, 3): (*MAIN, *others) for stage in ARITHMETIC
     } | {("smollm2_135m_chain_sum", 5): MAIN}
     seeds = {order: {tuple(each["seeds"]) for each in plan if each["order"] == order} for order in sizes}

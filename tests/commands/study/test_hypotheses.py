@@ -245,7 +245,7 @@ def test_the_worst_regret_is_that_over_the_stages_at_the_seeds_of_all_three():
 
 
 def test_at_its_own_rate_a_rules_cell_takes_the_place_of_the_stages():
-    record = made_record()
+    record = made_record(wanted=lambda key: key[0] in SEARCH)
     assert at_own_rates(record.runs) is None
     own = replace(made_run("search-length_gap-lr-5e-5", "token", 1), order=1)
     trial = made_run("search-length_gap-lr-5e-5", "balanced", 101)  # of order 0
