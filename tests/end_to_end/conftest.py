@@ -56,7 +56,9 @@ def search_task():
     train, validation = SEARCH.train_validation_split(0, train_count=16, validation_count=16)
     write_split(SEARCH, train, "train", folder / "train.parquet")
     write_split(SEARCH, validation, "validation", folder / "validation.parquet")
-    warm_start(SEARCH, "length_gap", folder / "model", train, settings=WarmStartSettings(steps=100))
+    # One thread: two of them, which have counted more cores than this worker has left, take minutes waiting in turn.
+    settings = WarmStartSettings(steps=100, threads=1)
+    warm_start(SEARCH, "length_gap", folder / "model", train, settings=settings)
     return folder
 
 

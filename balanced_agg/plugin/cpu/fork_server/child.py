@@ -58,7 +58,8 @@ def become(request: dict, interpreter: Path) -> None:
         getproctitle()
     take_files(request["files"], request["received"])
     os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
-    OOM_SCORE.write_text(str(request["oom_score"]))
+    if int(OOM_SCORE.read_text()) != request["oom_score"]:  # a container may hold /proc read-only
+        OOM_SCORE.write_text(str(request["oom_score"]))
     for limit, soft, hard in request["limits"]:
         resource.setrlimit(limit, (soft, hard))
     os.umask(request["umask"])
