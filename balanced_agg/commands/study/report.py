@@ -220,9 +220,11 @@ def unless_final(record: Record, orders: Sequence[int]) -> str:
 
 
 def sections(record: Record, found: Sequence[Hypothesis], regretted: Iterator[str]) -> Iterator[str]:
-    """A section a hypothesis; `regretted`: what stands below (d)."""
+    """A section a hypothesis of which a test has pairs; `regretted`: what stands below (d)."""
     header = ("number", "stage", "difference", "expected", "pairs", "effect", "bootstrap", "p", "adjusted p")
     for hypothesis in found:
+        if not any(test.told["pairs"] for test in hypothesis.tests):
+            continue
         rows = []
         for test in hypothesis.tests:
             final = unless_final(record, test.orders or hypothesis.orders)
