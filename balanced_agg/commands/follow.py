@@ -9,10 +9,11 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from balanced_agg.commands.terminal import errors_in_one_line, messages
@@ -32,7 +33,7 @@ SHOWN = {
 
 
 class Ended(NamedTuple):
-    """A command that has ended: its exit status, the metrics of each step it logged, and whether Ctrl-C was pressed."""
+    """A command that has ended: exit status, the metrics of each step it logged, and whether Ctrl-C or SIGTERM came."""
 
     status: int
     steps: dict[int, dict[str, float]]
@@ -60,26 +61,48 @@ def run(run_dir: Path, command: list[str]) -> int:
     return 0
 
 
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[tuple[subprocess.Popen, list[int]]]:
+    """Start a training command, which is to be waited for; the process, and the signals that have come meanwhile.
+
+    Ctrl-C reaches the process, being in the same process group, and is left to it. SIGTERM, which kill, a container or
+    a scheduler sends to this process alone, is passed on to it once: Ray tidies up at the first.
+    """
+    came: list[int] = []
+    process = None
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM and number not in came and process is not None:
+            process.terminate()
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        process = subprocess.Popen(command, **options)
+        if signal.SIGTERM in came:
+            process.terminate()
+        yield process, came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def execute(command: Sequence[str], folder: Path, say: Callable[[str], None]) -> Ended:
     """Run a training command to its end, its output appended to log.txt in `folder`.
 
-    `say` gets a line for each step that is logged, and a sign of life while none is. Ctrl-C reaches the command, being
-    in the same process group, and is left to it.
+    `say` gets a line for each step that is logged, and a sign of life while none is. Signals: see :func:`started`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tail = Tail(folder / "metrics.jsonl")
     start = silent_since = time.monotonic()
     steps: dict[int, dict[str, float]] = {}
-    interrupts: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    try:
-        with (folder / "log.txt").open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        ended = False
-        while not ended:
+    with (
+        (folder / "log.txt").open("a") as log,
+        started(command, stdout=log, stderr=subprocess.STDOUT) as (process, signals),
+    ):
+        while process.returncode is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
-            ended = process.returncode is not None
             for step, metrics in tail.new():
                 steps[step] = file_log.numbers(metrics)
                 say(describe(step, steps[step]))
@@ -87,9 +110,7 @@ def execute(command: Sequence[str], folder: Path, say: Callable[[str], None]) ->
             if time.monotonic() - silent_since > REASSURE_SECONDS:
                 silent_since = time.monotonic()
                 say(f"… {silent_since - start:.0f} s")
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return Ended(process.returncode, steps, bool(interrupts))
+    return Ended(process.returncode, steps, bool(signals))
 
 
 class Tail:

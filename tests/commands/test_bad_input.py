@@ -1,6 +1,6 @@
 """Mistakes of tests/tools/misuse.py as a user makes them: one message with the key, before Ray starts, nothing left.
 
-Eight are made in the slow tier, all of them with --all; tests/plugin/checks/test_checks.py puts them to the checks.
+Nine are made in the slow tier, all of them with --all; tests/plugin/checks/test_checks.py puts them to the checks.
 """
 
 import pytest
@@ -20,6 +20,7 @@ CHOSEN = (
     "the CPU's recipe on the GPU platform",
     "a cluster that left its address",
     "evaluating what is no model",
+    "a run folder in use",
 )
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from balanced_agg.commands.follow import Tail
+from balanced_agg.commands.follow import POLL_SECONDS, Tail
 
 
 def follow(tmp_path, script: str) -> subprocess.CompletedProcess:
@@ -83,6 +83,24 @@ time.sleep(60)
 """
     ours = [sys.executable, "-m", "balanced_agg", "follow", str(tmp_path), "--", sys.executable, "-c", script]
     assert subprocess.run(ours, start_new_session=True, timeout=60, capture_output=True).returncode == 7
+
+
+def test_sigterm_is_passed_on_to_the_command_once(tmp_path):
+    script = f"""
+import os, signal, time
+came = []
+signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+os.kill(os.getppid(), signal.SIGTERM)
+while not came:
+    time.sleep(0.01)
+{write_metrics(tmp_path, [(1, {})])}
+time.sleep(2 * {POLL_SECONDS})
+exit(6 + len(came))
+"""
+    ours = [sys.executable, "-m", "balanced_agg", "follow", str(tmp_path), "--", sys.executable, "-c", script]
+    done = subprocess.run(ours, start_new_session=True, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == "step   1\n"  # it is followed to its end
 
 
 def test_a_half_written_line_is_read_once_it_is_complete(tmp_path):

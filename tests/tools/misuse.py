@@ -4,11 +4,13 @@ Each ends in one message that says what to change. ``{inputs}`` is a folder with
 enough for every check before a launch, ``{run}`` an empty one; tests/end_to_end/attempts.py makes both.
 """
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 from tests.composed import write_rows
 
@@ -96,6 +98,16 @@ def checkpoint(**differing: int) -> Callable[[Path], None]:
         (run / "latest_checkpointed_iteration.txt").write_text("20")
 
     return save
+
+
+_held: list[IO[str]] = []  # open, and so locked, until this process ends
+
+
+def in_use(inputs: Path) -> None:
+    """The run's folder is that of a run that has not ended."""
+    (inputs.parent / "run").mkdir()
+    _held.append((inputs.parent / "run/.lock").open("w"))
+    fcntl.flock(_held[-1], fcntl.LOCK_EX)
 
 
 ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "rollout", "model"))
@@ -356,6 +368,7 @@ CASES = [
     training("wandb online without a key", "WANDB_API_KEY", WANDB_MODE="online", WANDB_API_KEY=None, NETRC="/nowhere"),
     # Where a run is written to, and resumes from
     training("a run folder in a file", "{inputs}/a.csv", "run.dir={inputs}/a.csv/run", spoil=written("a.csv")),
+    training("a run folder in use", "run.dir={run} is in use by another process", spoil=in_use),
     training(
         "checkpoints in a file",
         "trainer.default_local_dir",

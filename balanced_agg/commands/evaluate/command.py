@@ -18,6 +18,7 @@ from balanced_agg.commands.evaluate import merge
 from balanced_agg.commands.evaluate.samples import asked, read_samples
 from balanced_agg.commands.evaluate.table import CAPTION, HEADER, cells, markdown, remarks, summarize
 from balanced_agg.commands.evaluate.target import Target, last_of_each_key, resolve_target
+from balanced_agg.commands.follow import started
 from balanced_agg.commands.overrides import override, quote_paths, value_of
 from balanced_agg.commands.recipes import root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_json, print_lines, print_table
@@ -69,10 +70,11 @@ def run(name: str, recipe: str | None, overrides: Sequence[str], table_only: boo
             samples.rename(
                 samples.with_name(time.strftime("samples-%Y%m%d-%H%M%S", time.localtime(samples.stat().st_mtime)))
             )
-        done = subprocess.run(command, stdout=sys.stderr)
-        if done.returncode:
-            messages.print(f"the validation run failed with exit code {done.returncode}; its log is above")
-            return done.returncode
+        with started(command, stdout=sys.stderr) as (process, _):
+            status = process.wait()
+        if status:
+            messages.print(f"the validation run failed with exit code {status}; its log is above")
+            return status
     try:
         # A run that has just gone through was composed of what the user trusts, on this machine.
         summary = report(target, trusted or not table_only)

@@ -7,7 +7,7 @@ functions to the actor's process.
 
 from omegaconf import DictConfig
 
-from balanced_agg.plugin.guard import faults, loggers, own_socket, resume, starting, waiting
+from balanced_agg.plugin.guard import faults, isolation, loggers, resume, starting, waiting
 from balanced_agg.plugin.guard.checkpoints import refuse_incomplete
 from balanced_agg.plugin.launch import WRAPPER as LAUNCH_WRAPPER
 from balanced_agg.plugin.launch import at_launch
@@ -54,8 +54,8 @@ WRAPPERS = (
     Wrapper(REPLAY_BUFFER, "ReplayBuffer._wait_for_next_poll", ("self", ...), waiting.ping_while_waiting),
     Wrapper(ADAPTER, "ServerAdapter._execute_method", ("self", "method", "non_block", ...), waiting.note_receiver),
     Wrapper(TRANSFER, "BucketedWeightSender._init_socket", ("self",), waiting.expect_answers),
-    Wrapper(TRANSFER, "BucketedWeightSender.__init__", ("self", "zmq_handle", ...), own_socket.use_own_socket),
-    Wrapper(TRANSFER, "BucketedWeightReceiver.__init__", ("self", "zmq_handle", ...), own_socket.use_own_socket),
+    Wrapper(TRANSFER, "BucketedWeightSender.__init__", ("self", "zmq_handle", ...), isolation.use_own_socket),
+    Wrapper(TRANSFER, "BucketedWeightReceiver.__init__", ("self", "zmq_handle", ...), isolation.use_own_socket),
     Wrapper(ENGINE_CLIENT, "AsyncMPClient._call_utility_async", ("self", ...), waiting.fail_with_engine),
 )
 
@@ -66,8 +66,9 @@ def _before_launch(config: DictConfig) -> None:
     # vLLM may be absent, and is not imported in the driver: what is wrapped there is checked as it is put in place.
     if reasons := misfits(wrapper for wrapper in WRAPPERS if "vllm" not in wrapper.module):
         raise refusal(f"{SWITCH}=1", reasons)
+    isolation.lock_folder(config)
+    isolation.name_run(config)
     starting.watch(config)
-    own_socket.name_run(config)
 
 
 if switched_on(SWITCH):

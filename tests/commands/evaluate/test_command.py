@@ -18,7 +18,7 @@ def table_only(results, *overrides: str) -> SimpleNamespace:
 
 @pytest.mark.parametrize("named", [False, True])
 def test_the_table_is_made_anew_without_a_run(evaluated, monkeypatch, named):
-    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     overrides = []
     if named:
         evaluated = evaluated.rename(evaluated.with_name("jörg's, (elsewhere)"))
@@ -46,9 +46,8 @@ def test_samples_of_an_earlier_evaluation_stay_and_a_failed_run_passes_on_its_ex
     samples.mkdir(parents=True)
     (samples / "0.jsonl").write_text("hours of work")
     commands = []
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **_: commands.append(command) or SimpleNamespace(returncode=3)
-    )
+    ended = SimpleNamespace(wait=lambda: 3)
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: commands.append(command) or ended)
     result = CliRunner().invoke(app, ["evaluate", str(model), "--recipe", "arithmetic"])
     assert result.exit_code == 3 and "failed with exit code 3" in result.stderr
     assert {override("actor_rollout_ref.model.path", model), override("run.dir", samples.parent)} < {*commands[0]}

@@ -33,8 +33,9 @@ from balanced_agg.rewards import sandbox
 from tests.composed import compose_recipe, write_rows
 from tests.tools.misuse import ACTOR, ASYNC, CASES, EXECUTOR, FIXED, ROLLOUT, checkpoint, good_inputs, prepare, written
 
-# What Hydra, or verl at its import, refuses in words of its own.
+# What Hydra, or verl at its import, refuses in words of its own, and what the guard refuses.
 NOT_OURS = (
+    "a run folder in use",
     "an unknown aggregation file",
     "a key that does not exist",
     "an unknown hardware file",

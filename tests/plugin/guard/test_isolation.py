@@ -1,12 +1,16 @@
-"""Weights reach the vLLM of the run that sent them, when two runs share a machine."""
+"""Two runs at the same time have neither a folder nor their weights in common."""
 
+import errno
+import fcntl
 import inspect
 import json
+import os
 
 import pytest
 from omegaconf import OmegaConf
 
-from balanced_agg.plugin.guard.own_socket import RUN_ID, name_run
+from balanced_agg.plugin.guard.isolation import RUN_ID, lock_folder, name_run
+from balanced_agg.plugin.refusal import Refusal
 
 # Two runs, whose Ray jobs have one number, send at once: each sender waits at its socket before a receiver comes.
 TWO_TRANSFERS = inspect.cleandoc("""
@@ -70,3 +74,47 @@ def test_each_launch_has_an_id_of_its_own_beside_the_users_environment(own):
     first, second = variables(), variables()
     assert first.pop(RUN_ID) != second.pop(RUN_ID)
     assert first == second == ((own.get("runtime_env") or {}).get("env_vars") or {})
+
+
+def ours(folder, save_freq=20):
+    return OmegaConf.create({"run": {"dir": f"{folder}"}, "trainer": {"save_freq": save_freq}})
+
+
+def foreign(folder, save_freq=20):
+    return OmegaConf.create({"trainer": {"default_local_dir": f"{folder}", "save_freq": save_freq}})
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [(ours, "run.dir"), (lambda folder: ours(folder, -1), "run.dir"), (foreign, "trainer.default_local_dir")],
+)
+def test_a_folder_is_one_runs_until_its_process_has_ended(config, key, tmp_path):
+    file = lock_folder(config(tmp_path / "run"))
+    with pytest.raises(Refusal, match=f"{key}={tmp_path}/run is in use by process {os.getpid()} on .*another folder"):
+        lock_folder(config(tmp_path / "run"))
+    other = lock_folder(config(tmp_path / "other"))
+    os.close(file)
+    again = lock_folder(config(tmp_path / "run"))
+    os.close(other), os.close(again)
+
+
+def test_a_run_that_keeps_nothing_locks_and_makes_no_folder(tmp_path):
+    for _ in range(2):
+        assert lock_folder(foreign(tmp_path / "run", save_freq=-1)) is None
+        assert lock_folder(foreign("hdfs://host/run")) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_is_refused_with_its_key(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Refusal, match=r"trainer\.default_local_dir=.* cannot be written"):
+        lock_folder(foreign(tmp_path / "file/run"))
+
+
+def test_a_file_system_without_locks_gets_a_warning(tmp_path, monkeypatch, caplog):
+    def unsupported(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert lock_folder(ours(tmp_path)) is None
+    assert f"{tmp_path} cannot be locked (No locks available)" in caplog.text

@@ -1,0 +1,80 @@
+"""Runs at the same time keep apart: each has its folder to itself, and its weights reach its own vLLM.
+
+verl's sender of new weights and vLLM's receiver meet at ``/tmp/rl-colocate-zmq-JOB-replica-R-rank-L.sock``. JOB is
+Ray's number of the job, 01000000 in each run that starts a Ray of its own: the second of two such runs on a machine
+takes the first one's socket away, and both wait for ever, or one's vLLM gets the weights of the other. (Source: verl
+0.9.1; the shared memory behind the socket has a random name.)
+"""
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from omegaconf import DictConfig, OmegaConf
+
+from balanced_agg.plugin import logger
+from balanced_agg.plugin.refusal import Refusal
+
+RUN_ID = "BALANCED_AGG_RUN_ID"
+LOCK = ".lock"
+
+
+def lock_folder(config: DictConfig) -> int | None:
+    """Lock the folder in which a run keeps checkpoints and log, in the driver, before it starts Ray.
+
+    It is ``run.dir`` in our recipes and ``trainer.default_local_dir`` in others that save checkpoints. A second run
+    there would truncate the first one's log and delete its checkpoints. The file ``.lock``, which stays, says who has
+    it. A file system without locks gets a warning.
+
+    Returns:
+        The descriptor of the file, which is locked until it is closed, at the latest by the end of this process,
+        however it ends; None if nothing is locked.
+
+    Raises:
+        Refusal: another process has it, or it cannot be written.
+    """
+    key = "run.dir" if "run" in config else "trainer.default_local_dir" if config.trainer.save_freq > 0 else None
+    if key is None or "://" in (named := str(OmegaConf.select(config, key))):
+        return None
+    try:
+        Path(named).mkdir(parents=True, exist_ok=True)
+        file = os.open(Path(named, LOCK), os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise Refusal(key, f"={named} cannot be written ({error.strerror})", "set it to another folder") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(file, 200).decode(errors="replace").strip() or "another process"
+        os.close(file)
+        remedy = "wait for its end, or end it, or set it to another folder"
+        raise Refusal(key, f"={named} is in use by {holder}", remedy) from None
+    except OSError as error:
+        os.close(file)
+        logger.warning("%s cannot be locked (%s): start no second run in it", named, error.strerror)
+        return None
+    os.ftruncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return file
+
+
+def name_run(config: DictConfig) -> None:
+    """Let Ray set, in all processes of this launch on all nodes, an id that no other launch has.
+
+    Where the caller has started Ray already, verl hands it no environment, and the name of the socket stays verl's.
+    """
+    OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{RUN_ID}", uuid4().hex, force_add=True)
+
+
+def use_own_socket(wrapped: Callable, transfer: Any, args: tuple, kwargs: dict) -> None:
+    """verl's sender and vLLM's receiver of new weights meet at a socket whose name other runs on the machine use, too:
+    add the id of the launch to it.
+
+    `transfer` is verl's ``BucketedWeightSender`` or ``BucketedWeightReceiver``, which have opened nothing yet.
+    """
+    wrapped(*args, **kwargs)
+    if run_id := os.environ.get(RUN_ID):
+        transfer.zmq_handle += f"-{run_id}"
