@@ -1,4 +1,7 @@
-"""`balanced-agg sweep`: train a recipe under several aggregations and seeds, run after run, and compare the runs."""
+"""`balanced-agg sweep`: train a recipe under several aggregations and seeds, run after run, and compare the runs.
+
+A second sweep of the same runs, started beside the first one with GPUs of its own, takes those that have not begun.
+"""
 
 import json
 import os
@@ -17,11 +20,14 @@ from balanced_agg.commands.recipes import CONFIGS, check_recipe_name, root
 from balanced_agg.commands.terminal import errors_in_one_line, messages, print_table
 from balanced_agg.loss.rules import EQUAL_MASS, MODE_KEY, rule_of
 from balanced_agg.runs import file_log
+from balanced_agg.runs.lock import lock
 
-FAILED = "failed"
+FAILED, ELSEWHERE = "failed", "runs elsewhere"
 # In the folder of every run that a sweep has started: its overrides, whether it has finished, and the seconds that it
 # took, over all its starts; a start that was killed together with the sweep is not in them.
 RECORD = "sweep.json"
+# In the folder of a run, locked by the sweep that runs it: one that is started beside it takes the next run.
+LOCK = ".sweep.lock"
 # Keys that a sweep sets for each run.
 OWN_KEYS = ("aggregation", "run.seed", "run.dir", "run.name", MODE_KEY)
 # A file of configs/aggregation, and what its mode may have behind it.
@@ -99,7 +105,7 @@ def run(
     from balanced_agg.commands.compare.command import run as compare
 
     compared = compare(logged, out or folder / f"{recipe}-comparison", as_json)
-    return 1 if any(outcome == FAILED for _, outcome, *_ in outcomes) else compared
+    return 1 if any(outcome in (FAILED, ELSEWHERE) for _, outcome, *_ in outcomes) else compared
 
 
 def plan_runs(
@@ -153,31 +159,47 @@ def plan_runs(
 
 
 def run_all(runs: Sequence[PlannedRun], ray_address: str | None) -> list[tuple[str, ...]]:
-    """Run what has not finished; of each run its name, its outcome, exit code and seconds.
+    """Run what has not finished, and nobody else runs; of each run its name, its outcome, exit code and seconds.
 
-    KeyboardInterrupt, once the run has ended: Ctrl-C reaches that too.
+    KeyboardInterrupt, once the run has ended: Ctrl-C reaches that too, and SIGTERM is passed on to it.
     """
     outcomes = []
     for number, run in enumerate(runs, 1):
-        name, before = run.folder.name, run.state
+        name = run.folder.name
         head = f"[{number}/{len(runs)}] {name}"
-        if before == "finished":
-            messages.print(f"{head}: finished before")
-            outcomes.append((name, "finished before", "", ""))
+        run.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock_file = lock(run.folder / LOCK)
+        except BlockingIOError as error:
+            messages.print(f"{head}: the sweep of {error.strerror} has it")
+            outcomes.append((name, ELSEWHERE, "", ""))
             continue
-        messages.print(f"{head}: {'resumes' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
-        start, spent = time.monotonic(), run.read_record().get("seconds", 0)
-        run.write_record(finished=False, seconds=spent)
-        ended = execute(command(run, ray_address), run.folder, say=lambda line: messages.print(f"  {line}"))
-        seconds = time.monotonic() - start
-        run.write_record(finished=ended.status == 0, seconds=spent + seconds)
-        if ended.interrupted:
-            raise KeyboardInterrupt
-        outcomes.append((name, FAILED if ended.status else "finished", str(ended.status), f"{seconds:.0f}"))
-        if ended.status:
-            log = run.folder / "log.txt"
-            messages.print(f"{head}: failed with exit code {ended.status}; the end of its log:\n{last_lines(log, 8)}")
+        try:
+            outcomes.append((name, *_run_unless_finished(run, ray_address, head)))
+        finally:
+            if lock_file is not None:
+                os.close(lock_file)
     return outcomes
+
+
+def _run_unless_finished(run: PlannedRun, ray_address: str | None, head: str) -> tuple[str, str, str]:
+    """Outcome, exit code and seconds."""
+    before = run.state
+    if before == "finished":
+        messages.print(f"{head}: finished before")
+        return "finished before", "", ""
+    messages.print(f"{head}: {'resumes' if before == 'started' else 'starts'}, log in {run.folder}/log.txt")
+    start, spent = time.monotonic(), run.read_record().get("seconds", 0)
+    run.write_record(finished=False, seconds=spent)
+    ended = execute(command(run, ray_address), run.folder, say=lambda line: messages.print(f"  {line}"))
+    seconds = time.monotonic() - start
+    run.write_record(finished=ended.status == 0, seconds=spent + seconds)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+    if ended.status:
+        log = run.folder / "log.txt"
+        messages.print(f"{head}: failed with exit code {ended.status}; the end of its log:\n{last_lines(log, 8)}")
+    return FAILED if ended.status else "finished", str(ended.status), f"{seconds:.0f}"
 
 
 def command(run: PlannedRun, ray_address: str | None) -> list[str]:

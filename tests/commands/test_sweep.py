@@ -1,12 +1,14 @@
 """A sweep over a stand-in for `balanced-agg train`: it runs what has not finished, and a failure stops no other run."""
 
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from balanced_agg.commands import sweep as sweep_command
 from balanced_agg.commands.cli import app
+from balanced_agg.runs.lock import lock
 
 # Logs three steps, the one behind the last logged first; a seed in the file `failing` ends after one step.
 TRAIN = """
@@ -96,6 +98,18 @@ def test_a_run_that_failed_resumes_from_where_it_was(train, folder):
     assert sweep(*SWEEP).exit_code == 0
     assert logged_steps(folder, NAMES[2]) == [0, 1, 2]
     assert times_started(folder) == dict(zip(NAMES, (1, 1, 2, 2), strict=True))
+
+
+def test_a_sweep_beside_another_one_takes_what_that_has_not_begun(train, folder):
+    (folder / "outputs" / NAMES[1]).mkdir(parents=True)
+    held = lock(folder / "outputs" / NAMES[1] / sweep_command.LOCK)
+    result = sweep(*SWEEP)
+    assert result.exit_code == 1
+    assert times_started(folder) == {name: 1 for name in NAMES if name != NAMES[1]}
+    assert result.stdout.count("runs elsewhere") == 1 and f"process {os.getpid()} on" in result.stderr
+    os.close(held)
+    assert sweep(*SWEEP).exit_code == 0
+    assert times_started(folder) == dict.fromkeys(NAMES, 1)
 
 
 def test_json_is_alone_on_stdout(train, folder):

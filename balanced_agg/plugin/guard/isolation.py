@@ -6,9 +6,7 @@ takes the first one's socket away, and both wait for ever, or one's vLLM gets th
 0.9.1; the shared memory behind the socket has a random name.)
 """
 
-import fcntl
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from balanced_agg.plugin import logger
 from balanced_agg.plugin.refusal import Refusal
+from balanced_agg.runs.lock import lock
 
 RUN_ID = "BALANCED_AGG_RUN_ID"
 LOCK = ".lock"
@@ -31,8 +30,7 @@ def lock_folder(config: DictConfig) -> int | None:
     it. A file system without locks gets a warning.
 
     Returns:
-        The descriptor of the file, which is locked until it is closed, at the latest by the end of this process,
-        however it ends; None if nothing is locked.
+        The descriptor of the file, locked until it is closed; None if nothing is locked.
 
     Raises:
         Refusal: another process has it, or it cannot be written.
@@ -42,22 +40,14 @@ def lock_folder(config: DictConfig) -> int | None:
         return None
     try:
         Path(named).mkdir(parents=True, exist_ok=True)
-        file = os.open(Path(named, LOCK), os.O_RDWR | os.O_CREAT, 0o644)
+        file = lock(Path(named, LOCK))
+    except BlockingIOError as error:
+        remedy = "wait for its end, or end it, or set it to another folder"
+        raise Refusal(key, f"={named} is in use by {error.strerror}", remedy) from None
     except OSError as error:
         raise Refusal(key, f"={named} cannot be written ({error.strerror})", "set it to another folder") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(file, 200).decode(errors="replace").strip() or "another process"
-        os.close(file)
-        remedy = "wait for its end, or end it, or set it to another folder"
-        raise Refusal(key, f"={named} is in use by {holder}", remedy) from None
-    except OSError as error:
-        os.close(file)
-        logger.warning("%s cannot be locked (%s): start no second run in it", named, error.strerror)
-        return None
-    os.ftruncate(file, 0)
-    os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    if file is None:
+        logger.warning("%s is on a file system without locks: start no second run in it", named)
     return file
 
 
