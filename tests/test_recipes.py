@@ -154,7 +154,8 @@ def accept(tmp_path, monkeypatch):
         need_the_machine = ("check_torch", "check_chat_template", "check_cluster", "check_gpus")
         checks = tuple(check for check in launch_checks.CHECKS if check.__name__ not in need_the_machine)
         monkeypatch.setattr(launch_checks, "CHECKS", checks)
-        config = compose_recipe(recipe, f"hardware={hardware}", "ray_kwargs.ray_init.num_cpus=128", *overrides)
+        own = (f"run.dir={tmp_path}/run", "ray_kwargs.ray_init.num_cpus=128")
+        config = compose_recipe(recipe, f"hardware={hardware}", *own, *overrides)
         stand_in_data(config, tmp_path)
         validate_config(config, use_reference_policy=False, use_critic=False)
         return config

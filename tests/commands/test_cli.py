@@ -24,6 +24,7 @@ EXTRA, ENVIRONMENT = "extra", "environment"
 REMEDIES = {EXTRA: f"pip install '{ROOT}[analysis]'", ENVIRONMENT: "run it in the environment that has verl"}
 
 
+@pytest.mark.slow  # a process each
 @pytest.mark.parametrize(
     ("command", "module", "remedy"),
     [

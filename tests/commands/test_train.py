@@ -76,6 +76,7 @@ print(listens_on("127.0.0.1"), ray.util.get_node_ip_address())
 """
 
 
+@pytest.mark.slow  # four processes that import Ray
 def test_a_ray_of_the_runs_own_listens_on_loopback_and_a_node_of_a_cluster_on_its_own_address():
     def addresses(**exported: str) -> set[str]:
         environment = train.environment({"PATH": os.environ["PATH"], **exported})

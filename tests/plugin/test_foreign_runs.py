@@ -81,6 +81,7 @@ def test_each_part_has_its_variable(launch):
     assert {"_save_checkpoint", "_load_checkpoint", "fit", "step"} < set(guarded["wrapped"])
 
 
+@pytest.mark.slow
 def test_a_part_that_is_switched_on_and_not_found_is_refused(fresh_process, tmp_path):
     """An old build's metadata, nearer on the path than the installed package's, hides entry points from verl."""
     old = tmp_path / "balanced_agg.egg-info"

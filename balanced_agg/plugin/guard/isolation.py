@@ -21,26 +21,28 @@ from balanced_agg.runs.lock import lock
 RUN_ID = "BALANCED_AGG_RUN_ID"
 LOCK = ".lock"
 
+_locked: dict[Path, int] = {}  # by this process: folder -> descriptor of its lock
 
-def lock_folder(config: DictConfig) -> int | None:
+
+def lock_folder(config: DictConfig) -> None:
     """Lock the folder in which a run keeps checkpoints and log, in the driver, before it starts Ray.
 
     It is ``run.dir`` in our recipes and ``trainer.default_local_dir`` in others that save checkpoints. A second run
     there would truncate the first one's log and delete its checkpoints. The file ``.lock``, which stays, says who has
-    it. A file system without locks gets a warning.
-
-    Returns:
-        The descriptor of the file, locked until it is closed; None if nothing is locked.
+    it. It is locked until this process ends, which may run there again. A file system without locks gets a warning.
 
     Raises:
         Refusal: another process has it, or it cannot be written.
     """
     key = "run.dir" if "run" in config else "trainer.default_local_dir" if config.trainer.save_freq > 0 else None
     if key is None or "://" in (named := str(OmegaConf.select(config, key))):
-        return None
+        return
+    folder = Path(named).resolve()
+    if folder in _locked:
+        return
     try:
-        Path(named).mkdir(parents=True, exist_ok=True)
-        file = lock(Path(named, LOCK))
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock(folder / LOCK)
     except BlockingIOError as error:
         remedy = "wait for its end, or end it, or set it to another folder"
         raise Refusal(key, f"={named} is in use by {error.strerror}", remedy) from None
@@ -48,7 +50,8 @@ def lock_folder(config: DictConfig) -> int | None:
         raise Refusal(key, f"={named} cannot be written ({error.strerror})", "set it to another folder") from None
     if file is None:
         logger.warning("%s is on a file system without locks: start no second run in it", named)
-    return file
+    else:
+        _locked[folder] = file
 
 
 def name_run(config: DictConfig) -> None:

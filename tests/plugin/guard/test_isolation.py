@@ -9,8 +9,10 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
+from balanced_agg.plugin.guard import isolation
 from balanced_agg.plugin.guard.isolation import RUN_ID, lock_folder, name_run
 from balanced_agg.plugin.refusal import Refusal
+from balanced_agg.runs.lock import lock
 
 # Two runs, whose Ray jobs have one number, send at once: each sender waits at its socket before a receiver comes.
 TWO_TRANSFERS = inspect.cleandoc("""
@@ -84,24 +86,38 @@ def foreign(folder, save_freq=20):
     return OmegaConf.create({"trainer": {"default_local_dir": f"{folder}", "save_freq": save_freq}})
 
 
+@pytest.fixture(autouse=True)
+def locked(monkeypatch):
+    """As in a process that has locked nothing yet."""
+    own = {}
+    monkeypatch.setattr(isolation, "_locked", own)
+    yield own
+    for file in own.values():
+        os.close(file)
+
+
 @pytest.mark.parametrize(
     ("config", "key"),
     [(ours, "run.dir"), (lambda folder: ours(folder, -1), "run.dir"), (foreign, "trainer.default_local_dir")],
 )
-def test_a_folder_is_one_runs_until_its_process_has_ended(config, key, tmp_path):
-    file = lock_folder(config(tmp_path / "run"))
-    with pytest.raises(Refusal, match=f"{key}={tmp_path}/run is in use by process {os.getpid()} on .*another folder"):
-        lock_folder(config(tmp_path / "run"))
-    other = lock_folder(config(tmp_path / "other"))
-    os.close(file)
-    again = lock_folder(config(tmp_path / "run"))
-    os.close(other), os.close(again)
+def test_a_folder_is_that_of_one_process_which_may_run_there_again(config, key, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    elsewhere = lock(run / ".lock")
+    with pytest.raises(Refusal, match=f"{key}={run} is in use by process {os.getpid()} on .*another folder"):
+        lock_folder(config(run))
+    lock_folder(config(tmp_path / "other"))
+    os.close(elsewhere)
+    for _ in range(2):
+        lock_folder(config(run))
+        with pytest.raises(BlockingIOError):
+            lock(run / ".lock")
 
 
 def test_a_run_that_keeps_nothing_locks_and_makes_no_folder(tmp_path):
     for _ in range(2):
-        assert lock_folder(foreign(tmp_path / "run", save_freq=-1)) is None
-        assert lock_folder(foreign("hdfs://host/run")) is None
+        lock_folder(foreign(tmp_path / "run", save_freq=-1))
+        lock_folder(foreign("hdfs://host/run"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,5 +132,5 @@ def test_a_file_system_without_locks_gets_a_warning(tmp_path, monkeypatch, caplo
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    assert lock_folder(ours(tmp_path)) is None
+    lock_folder(ours(tmp_path))
     assert f"{tmp_path} is on a file system without locks" in caplog.text
