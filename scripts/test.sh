@@ -21,5 +21,5 @@ pytest=(.venv/bin/python -m pytest --durations=15 "${profile[@]}")
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
 if [ -n "${slow:-}" ]; then
   OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "($slow) and not training" "$@"
-  "${pytest[@]}" -n 2 --dist loadgroup -m "($slow) and training" "$@"
+  "${pytest[@]}" -n 2 --dist loadfile -m "($slow) and training" "$@"
 fi

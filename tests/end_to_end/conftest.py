@@ -1,7 +1,7 @@
 """What several tests share: the embedded tasks, about a minute each if not yet prepared, and one run of one.
 
 Two workers of pytest-xdist share the machine, each with half of its cores: a run on half of them takes less than twice
-the time, since it waits for itself. Tests of one file, and all that share the first run, are in one worker.
+the time, since it waits for itself. Tests of one file are in one worker.
 """
 
 import os
@@ -19,13 +19,10 @@ from balanced_agg.arithmetic.warm_start import WarmStartSettings, warm_start
 from tests.end_to_end.launch import ROOT, SMALL, replay, train
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):  # this hook sees every test
             item.add_marker(pytest.mark.training)
-            group = "first_run" if "first_run" in item.fixturenames else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
