@@ -17,9 +17,9 @@ esac
 [ -z "${slow:-}" ] || shift
 # Two processes share the cores: a thread that waits for another is to leave its core soon.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
-pytest=(.venv/bin/python -m pytest --durations=15 "${profile[@]}")
-OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "$tier" "$@"
+pytest=(.venv/bin/python -m pytest --durations=15 -n 2 --dist loadfile "${profile[@]}")
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -m "$tier" "$@"
 if [ -n "${slow:-}" ]; then
-  OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -n 2 --dist loadfile -m "($slow) and not training" "$@"
-  "${pytest[@]}" -n 2 --dist loadfile -m "($slow) and training" "$@"
+  OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "${pytest[@]}" -m "($slow) and not training" "$@"
+  "${pytest[@]}" -m "($slow) and training" "$@"
 fi
