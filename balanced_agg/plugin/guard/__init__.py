@@ -11,7 +11,7 @@ verl writes a checkpoint file by file and names it in ``latest_checkpointed_iter
 it leaves that file empty, or has already deleted the one checkpoint that the file names. So each checkpoint carries a
 mark of its own (checkpoints.py), old ones are deleted once the new one has it, and the log is truncated to the step
 that the run resumes from (loggers.py). A run one of whose processes was killed ends instead of waiting for it for
-ever (waiting.py). Two runs on one machine do not take each other's weights (isolation.py).
+ever (waiting.py). Runs at the same time share neither weights nor a folder (isolation.py).
 
 This holds against the end of any process, not against a loss of power: nothing waits for the disk.
 """
